@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WEIR_DELIVERY_H
+#define WEIR_DELIVERY_H
+
+#include <stdint.h>
+
+#include <weir/visibility.h>
+
+/**
+ * The stages of one write, as bits. They happen in this order, but that of `released` and the two
+ * after it may differ under zero copy.
+ */
+enum weir_stage {
+    WEIR_STAGE_ACCEPTED = 1 << 0,  /**< the kernel took the last byte: what write() calls done */
+    WEIR_STAGE_RELEASED = 1 << 1,  /**< the caller's memory is the caller's again */
+    WEIR_STAGE_SENT = 1 << 2,      /**< the last byte left this host */
+    WEIR_STAGE_DELIVERED = 1 << 3, /**< the peer's kernel acknowledged the last byte */
+    WEIR_STAGE_FAILED = 1 << 4,    /**< none of the stages still wanted will come */
+};
+
+/** By what means a stage is known. */
+enum weir_delivery_source {
+    WEIR_DELIVERY_NONE,     /**< it is not known */
+    WEIR_DELIVERY_TX_ACK,   /**< the kernel's transmit time stamp (networking/timestamping.rst) */
+    WEIR_DELIVERY_TCP_INFO, /**< the count of acknowledged bytes; the time is when it was read */
+};
+
+/** "none", "tx_ack" or "tcp_info". */
+WEIR_API const char *weir_delivery_source_name(enum weir_delivery_source source);
+
+/** What a write's callback is told. Valid during the callback. Times: see weir_loop_now_ns. */
+struct weir_write_event {
+    enum weir_stage stage;
+    /** When the stage happened, by the kernel's own stamp where there is one. 0 = unknown. */
+    uint64_t at_ns;
+    /** When the kernel took the write's first byte; 0 if it took none. */
+    uint64_t first_byte_ns;
+    /** For SENT and DELIVERED, how it is known; for FAILED, how `bytes` is known. */
+    enum weir_delivery_source source;
+    /** Bytes of this write that reached the stage; for FAILED, those known to be delivered. */
+    uint64_t bytes;
+    /** For FAILED: how many of its bytes the kernel had taken. */
+    uint64_t accepted_bytes;
+    /** For FAILED, why: WEIR_ERESET, WEIR_ETIMEDOUT, WEIR_EABORTED, WEIR_ETRUNCATED, ...; else 0. */
+    int error;
+};
+
+/** What the kernel says of a connection (TCP_INFO). Zeros where it does not say. */
+struct weir_delivery_info {
+    uint64_t wire_bytes_accepted; /**< bytes the kernel has taken from this stream */
+    uint64_t wire_bytes_acked;    /**< of those, bytes known to be acknowledged */
+    uint32_t rtt_us;              /**< smoothed round-trip time */
+    uint32_t retransmits;         /**< segments sent again, since the connection began */
+    uint32_t notsent_bytes;       /**< taken from us, not yet sent for the first time */
+};
+
+#endif

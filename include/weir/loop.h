@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WEIR_LOOP_H
+#define WEIR_LOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <weir/visibility.h>
+
+/**
+ * A loop belongs to the thread that runs it, and so does everything made on it: streams, listeners,
+ * timers. Two calls are for any thread: weir_loop_post and weir_loop_stop.
+ */
+struct weir_loop;
+
+/** What drives a loop. All behave alike; they differ in speed and in what they ask of the kernel. */
+enum weir_engine_kind {
+    WEIR_ENGINE_AUTO,     /**< io_uring where it works, else epoll, else poll */
+    WEIR_ENGINE_IO_URING, /**< Linux 6.1 or newer, and not forbidden by seccomp or sysctl */
+    WEIR_ENGINE_EPOLL,    /**< Linux */
+    WEIR_ENGINE_POLL,     /**< POSIX */
+};
+
+struct weir_loop_options {
+    enum weir_engine_kind engine;
+    /** Streams record when their writes were delivered. Off saves the kernel's stamps. */
+    bool delivery;
+    /** Bytes received at a time, and the size of each io_uring receive buffer. Default 16 KiB. */
+    uint32_t receive_bytes;
+    /** How many receive buffers io_uring gets to choose from; a power of two. Default 256. */
+    uint32_t receive_buffers;
+};
+
+/** Fills in the defaults: engine AUTO, delivery on. */
+WEIR_API void weir_loop_options_init(struct weir_loop_options *options);
+
+/**
+ * Makes a loop. `options` may be NULL for the defaults. Call it on the thread that will run the loop:
+ * io_uring binds itself to the thread that first submits.
+ * Returns 0, WEIR_EINVAL, WEIR_ENOMEM, WEIR_EMFILE, or WEIR_ENOTSUP when the engine asked for by name
+ * cannot be had (AUTO falls back instead).
+ */
+WEIR_API int weir_loop_new(struct weir_loop **loop, const struct weir_loop_options *options);
+
+/** Frees a loop that does not run and on which no stream, listener or started timer is left. */
+WEIR_API void weir_loop_free(struct weir_loop *loop);
+
+/** Runs callbacks until weir_loop_stop. Returns 0, or WEIR_EIO if the engine failed for good. */
+WEIR_API int weir_loop_run(struct weir_loop *loop);
+
+/**
+ * Waits at most `wait_ms` (-1: until something happens) and runs what is due, for callers with a loop
+ * of their own. Returns 0 or WEIR_EIO.
+ */
+WEIR_API int weir_loop_run_once(struct weir_loop *loop, int64_t wait_ms);
+
+/** Makes weir_loop_run return once the callbacks of this round have run. Any thread. */
+WEIR_API void weir_loop_stop(struct weir_loop *loop);
+
+/**
+ * Runs `function(loop, context)` on the loop's thread, soon, once, never inside this call. Any thread.
+ * Posts from one thread run in their order. Posts that have not run when the loop is freed never do.
+ * Returns 0, WEIR_EQUEUEFULL after 65,536 posts that have not run, or WEIR_ENOMEM.
+ */
+typedef void (*weir_post_fn)(struct weir_loop *loop, void *context);
+WEIR_API int weir_loop_post(struct weir_loop *loop, weir_post_fn function, void *context);
+
+/**
+ * When this round of callbacks began, in nanoseconds of CLOCK_MONOTONIC (virtual time in simulation).
+ * All times that libweir reports are on this clock. Loop's thread.
+ */
+WEIR_API uint64_t weir_loop_now_ns(const struct weir_loop *loop);
+
+/** The wall clock's nanoseconds since 1970 (CLOCK_REALTIME) for a time of this loop's clock. */
+WEIR_API uint64_t weir_loop_wall_ns(const struct weir_loop *loop, uint64_t monotonic_ns);
+
+/** The engine's name: "io_uring", "epoll", "poll" or "sim". Static text. */
+WEIR_API const char *weir_loop_engine_name(const struct weir_loop *loop);
+
+/** Why AUTO passed better engines over, one sentence, or NULL if it did not. Static text. */
+WEIR_API const char *weir_loop_fallback_reason(const struct weir_loop *loop);
+
+#endif

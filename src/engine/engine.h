@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WEIR_ENGINE_ENGINE_H
+#define WEIR_ENGINE_ENGINE_H
+
+/*
+ * The one interface between Weir and an operating system. Everything above it submits operations and
+ * gets completions; readiness exists only below it. The rules, which tests/unit/engine_test.c proves on
+ * every engine:
+ *
+ *  1. An operation that `submit` took has exactly one final completion (`more` false), from inside
+ *     `wait`, never from inside `submit` or `cancel`. ACCEPT, RECEIVE and WATCH may have any number of
+ *     completions with `more` true before it.
+ *  2. `cancel` asks; the final completion still comes, with WEIR_ECANCELLED unless the operation ended
+ *     otherwise first. What had been accepted, received or stamped before is completed before it.
+ *  3. At most one operation of each role (reader: ACCEPT, RECEIVE; writer: CONNECT, SEND, SEND_FILE;
+ *     watcher: WATCH) is in flight on a socket. An operation may be submitted again from its own final
+ *     completion.
+ *  4. The op, and all that it points at, stays where it is until its final completion.
+ *  5. `socket_close` and `socket_reset` need a socket with no operation in flight.
+ *  6. All calls but `wake` are for the loop's thread.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include <weir/address.h>
+#include <weir/delivery.h>
+
+struct weir__engine;
+struct weir__op;
+struct weir__socket;
+
+enum weir__op_kind {
+    WEIR__OP_ACCEPT,    /* result: the new socket's handle; many */
+    WEIR__OP_CONNECT,   /* result: 0 */
+    WEIR__OP_RECEIVE,   /* result: bytes in `data`, 0 = the peer will send no more (final); many */
+    WEIR__OP_SEND,      /* result: bytes taken, at least 1, perhaps fewer than asked for */
+    WEIR__OP_SEND_FILE, /* the same; WEIR_ETRUNCATED: the file has no byte at the offset */
+    /*
+     * Watches a connected socket: completes with `stamp` for each transmit stamp, and for the last time
+     * when the connection can neither send nor receive any more: result 0 after both sides closed in
+     * good order, else WEIR_ERESET, WEIR_ETIMEDOUT or WEIR_EIO. Stamps still in the kernel's queue come
+     * before that, and before the completion that follows a cancel.
+     */
+    WEIR__OP_WATCH,
+};
+
+enum weir__stamp_kind {
+    WEIR__STAMP_SENT,  /* left the host (SCM_TSTAMP_SND) */
+    WEIR__STAMP_ACKED, /* acknowledged by the peer (SCM_TSTAMP_ACK) */
+};
+
+struct weir__stamp {
+    enum weir__stamp_kind kind;
+    /*
+     * The low 32 bits of the wire offset, counted from when stamps were enabled, of the last byte that
+     * the stamp covers: SO_TIMESTAMPING's key, so offset 0 is the first byte.
+     */
+    uint32_t key;
+    uint64_t at_ns;
+};
+
+struct weir__completion {
+    int64_t result; /* as listed with the operation's kind, or a negative WEIR_E* */
+    bool more;      /* the operation goes on; false = final */
+    const uint8_t *data;      /* RECEIVE: the bytes, valid during the call only */
+    uint64_t at_ns;           /* RECEIVE: the kernel's receive stamp, 0 where it gives none */
+    struct weir__stamp stamp; /* WATCH with `more` */
+};
+
+typedef void (*weir__complete_fn)(struct weir__op *op, const struct weir__completion *completion);
+
+/* SEND and SEND_FILE: stamp the last byte that the call takes (SENT and ACKED come to the watcher). */
+#define WEIR__SEND_STAMP (1u << 0)
+/* SEND and SEND_FILE: more follows at once; a partial segment may wait for it (MSG_MORE). */
+#define WEIR__SEND_MORE (1u << 1)
+
+/* Parts of one SEND. */
+#define WEIR__SEND_PARTS_MAX 64
+
+/* Room for what an engine keeps with an operation or a socket; each asserts that it fits. */
+#define WEIR__OP_PRIVATE_BYTES 160
+#define WEIR__SOCKET_PRIVATE_BYTES 64
+
+struct weir__op {
+    enum weir__op_kind kind;
+    bool in_flight; /* the engine's to write: from submit until the final completion begins */
+    weir__complete_fn complete;
+    struct weir__socket *socket;
+    union {
+        struct {
+            const struct weir_address *address;
+        } connect;
+        struct {
+            struct iovec *parts; /* the engine may write to the array */
+            unsigned part_count;
+            unsigned flags;
+        } send;
+        struct {
+            int file;
+            uint64_t offset;
+            uint64_t length;
+            unsigned flags;
+        } send_file;
+    };
+    _Alignas(max_align_t) unsigned char engine_private[WEIR__OP_PRIVATE_BYTES];
+};
+
+struct weir__socket {
+    int handle; /* a file descriptor, or the sim engine's number; -1 = none */
+    bool stamps; /* transmit stamps are enabled */
+    struct weir__op *reader, *writer, *watcher; /* in flight; the engine's to write */
+    _Alignas(max_align_t) unsigned char engine_private[WEIR__SOCKET_PRIVATE_BYTES];
+};
+
+struct weir__socket_info {
+    uint64_t bytes_acked; /* of this connection, handshake not counted, FIN perhaps counted */
+    uint32_t rtt_us;
+    uint32_t retransmits;
+    uint32_t notsent_bytes;
+};
+
+struct weir__listen_options {
+    uint32_t backlog;
+    bool share_port;
+};
+
+struct weir__engine_options {
+    bool delivery;
+    uint32_t receive_bytes;
+    uint32_t receive_buffers;
+};
+
+struct weir__engine_ops {
+    const char *name;
+
+    /* Returns 0, WEIR_ENOTSUP, WEIR_ENOMEM or WEIR_EMFILE. */
+    int (*open)(struct weir__engine **engine, const struct weir__engine_options *options);
+    void (*close)(struct weir__engine *engine);
+
+    /* Takes the operation, always. What cannot be done is said by its completion. */
+    void (*submit)(struct weir__engine *engine, struct weir__op *op);
+    /* `op` must be in flight. Asking twice is harmless. */
+    void (*cancel)(struct weir__engine *engine, struct weir__op *op);
+    /*
+     * Hands over what was submitted, waits until something completes, `wake` is called or `timeout_ns`
+     * have passed (UINT64_MAX: no limit, 0: do not wait), and completes what is done. Returns 0, or
+     * WEIR_EIO when the engine can not go on.
+     */
+    int (*wait)(struct weir__engine *engine, uint64_t timeout_ns);
+    /* Makes the `wait` in progress, or the next one, return soon. Any thread. */
+    void (*wake)(struct weir__engine *engine);
+    /* CLOCK_MONOTONIC, or the simulation's time. */
+    uint64_t (*now_ns)(struct weir__engine *engine);
+    /* What to add to a time of now_ns to get CLOCK_REALTIME; never cached across calls. */
+    int64_t (*wall_offset_ns)(struct weir__engine *engine);
+
+    /* Listens. Errors: those of weir_listener_start. */
+    int (*socket_listen)(struct weir__engine *engine, struct weir__socket *socket,
+                         const struct weir_address *address,
+                         const struct weir__listen_options *options);
+    /* Makes an unconnected socket of the address's family. WEIR_EMFILE, WEIR_ENOMEM, WEIR_EIO. */
+    int (*socket_open)(struct weir__engine *engine, struct weir__socket *socket, int family);
+    /* Takes over a handle that ACCEPT gave. Cannot fail. */
+    void (*socket_adopt)(struct weir__engine *engine, struct weir__socket *socket, int handle);
+    /*
+     * Prepares a connected socket on which nothing was sent yet: TCP_NODELAY, and, if `delivery`,
+     * receive and transmit stamps; `socket->stamps` says whether it has transmit stamps.
+     */
+    void (*socket_prepare)(struct weir__engine *engine, struct weir__socket *socket, bool no_delay,
+                           bool delivery);
+    /* Half-close: FIN after what was sent. Returns 0 or an error if the connection is gone. */
+    int (*socket_shutdown)(struct weir__engine *engine, struct weir__socket *socket);
+    /* Closes: in good order, or with a RST that discards what the kernel still holds. */
+    void (*socket_close)(struct weir__engine *engine, struct weir__socket *socket);
+    void (*socket_reset)(struct weir__engine *engine, struct weir__socket *socket);
+    /* Returns 0 or WEIR_ENOTSUP. Works on a connection that died, too. */
+    int (*socket_info)(struct weir__engine *engine, struct weir__socket *socket,
+                       struct weir__socket_info *info);
+    /* Return 0 or WEIR_EIO. */
+    int (*socket_local)(struct weir__engine *engine, const struct weir__socket *socket,
+                        struct weir_address *address);
+    int (*socket_peer)(struct weir__engine *engine, const struct weir__socket *socket,
+                       struct weir_address *address);
+};
+
+/* Each engine's object begins with this. */
+struct weir__engine {
+    const struct weir__engine_ops *ops;
+};
+
+extern const struct weir__engine_ops weir__io_uring_engine;
+extern const struct weir__engine_ops weir__epoll_engine;
+extern const struct weir__engine_ops weir__poll_engine;
+
+struct weir_loop;
+struct weir_loop_options;
+/* weir_loop_new on an engine that exists; the loop closes it in the end. For the simulation. */
+int weir__loop_new_on(struct weir_loop **loop, struct weir__engine *engine,
+                      const struct weir_loop_options *options);
+struct weir__engine *weir__loop_engine(struct weir_loop *loop);
+
+/*
+ * Work to be done once, after this round's callbacks and before the engine waits: a stream flushes all
+ * that was written in a round in one send. `run` may defer again; it then runs in the next round.
+ */
+struct weir__deferred {
+    struct weir__deferred *next, **previous_next; /* previous_next NULL = not queued */
+    void (*run)(struct weir__deferred *deferred);
+};
+void weir__loop_defer(struct weir_loop *loop, struct weir__deferred *deferred);
+void weir__loop_undefer(struct weir__deferred *deferred);
+
+#endif

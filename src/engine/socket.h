@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WEIR_ENGINE_SOCKET_H
+#define WEIR_ENGINE_SOCKET_H
+
+/*
+ * Calls on real sockets that the engines share. socket_linux.c has them with time stamps and TCP_INFO;
+ * socket_posix.c has them with POSIX alone, for another system to start from.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "engine/engine.h"
+
+/* errno (positive) as a WEIR_E* code. */
+int weir__error_from_errno(int error);
+
+/* The synchronous half of struct weir__engine_ops, for descriptors. All sockets are non-blocking. */
+uint64_t weir__clock_now_ns(struct weir__engine *engine);
+int64_t weir__clock_wall_offset_ns(struct weir__engine *engine);
+int weir__socket_listen(struct weir__engine *engine, struct weir__socket *socket,
+                        const struct weir_address *address,
+                        const struct weir__listen_options *options);
+int weir__socket_open(struct weir__engine *engine, struct weir__socket *socket, int family);
+void weir__socket_prepare(struct weir__engine *engine, struct weir__socket *socket, bool no_delay,
+                          bool delivery);
+int weir__socket_shutdown(struct weir__engine *engine, struct weir__socket *socket);
+int weir__socket_info(struct weir__engine *engine, struct weir__socket *socket,
+                      struct weir__socket_info *info);
+int weir__socket_local(struct weir__engine *engine, const struct weir__socket *socket,
+                       struct weir_address *address);
+int weir__socket_peer(struct weir__engine *engine, const struct weir__socket *socket,
+                      struct weir_address *address);
+
+/* Closes the descriptor; with `reset` the peer gets a RST. */
+void weir__descriptor_close(int descriptor, bool reset);
+
+/* A connection's new descriptor, non-blocking and close-on-exec, or a negative WEIR_E*;
+ * WEIR__WOULD_BLOCK where no peer waits. */
+int weir__descriptor_accept(int listener);
+
+/* What the calls below return, beside bytes and errors, when the socket is not ready. */
+#define WEIR__WOULD_BLOCK (-1000)
+
+/* Reads at most `size` bytes; 0 at the end. `at_ns`: the receive stamp on the loop's clock, or 0. */
+int64_t weir__descriptor_receive(int descriptor, void *data, size_t size, bool stamps,
+                                 uint64_t *at_ns);
+/* `flags`: WEIR__SEND_*. Return bytes taken, an outcome or an error. */
+int64_t weir__descriptor_send(int descriptor, const struct iovec *parts, unsigned part_count,
+                              unsigned flags);
+int64_t weir__descriptor_send_file(int descriptor, int file, uint64_t offset, uint64_t length,
+                                   unsigned flags);
+/*
+ * Takes stamps from the error queue, at most `count`; fewer than `count` means that it is empty now.
+ * Leaves SO_ERROR for whoever asks.
+ */
+unsigned weir__descriptor_stamps(int descriptor, struct weir__stamp *stamps, unsigned count);
+/* Takes SO_ERROR: 0 or a negative WEIR_E*. */
+int weir__descriptor_error(int descriptor);
+
+#endif
