@@ -69,7 +69,12 @@ struct weir_write {
     int file; /**< open for reading until released; sent by sendfile where there is one */
     uint64_t file_offset;
     uint64_t file_length; /**< 0 = no file. A file that is shorter than that fails the stream. */
-    unsigned stages; /**< of enum weir_stage; FAILED is always told where a callback is given */
+    /**
+     * Of enum weir_stage; FAILED is always told where a callback is given. Where delivery cannot be
+     * known (it is off, or the system has neither stamps nor counts), SENT and DELIVERED end in FAILED
+     * with WEIR_ENOTSUP once the kernel has the bytes, and the stream lives on.
+     */
+    unsigned stages;
     bool more;       /**< another write follows at once: its first bytes may share a segment */
     weir_write_fn on_stage; /**< may be NULL where `stages` is 0 */
     void *context;
@@ -101,6 +106,12 @@ WEIR_API void weir_stream_read_stop(struct weir_stream *stream);
  * WEIR_EINVAL or WEIR_ENOMEM; then on_stage does not run.
  */
 WEIR_API int weir_stream_write(struct weir_stream *stream, const struct weir_write *write);
+
+/**
+ * Half-closes: sends what is queued, then FIN. Reading goes on, and so do the stages of earlier writes;
+ * the stream takes no further write.
+ */
+WEIR_API void weir_stream_shutdown(struct weir_stream *stream);
 
 /** How many more writes the queue takes now. */
 WEIR_API uint32_t weir_stream_queue_room(const struct weir_stream *stream);
