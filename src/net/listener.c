@@ -50,6 +50,14 @@ static void submit_accept(struct weir_listener *listener)
     listener->engine->ops->submit(listener->engine, &listener->accept_op);
 }
 
+static void refuse_connection(struct weir_listener *listener, int handle)
+{
+    struct weir__socket refused = {.handle = -1};
+
+    listener->engine->ops->socket_adopt(listener->engine, &refused, handle);
+    listener->engine->ops->socket_reset(listener->engine, &refused);
+}
+
 static void take_connection(struct weir_listener *listener, int handle)
 {
     struct weir_stream *stream =
@@ -59,9 +67,7 @@ static void take_connection(struct weir_listener *listener, int handle)
         listener->on_accept(listener, stream, 0);
         return;
     }
-    struct weir__socket refused = {.handle = -1};
-    listener->engine->ops->socket_adopt(listener->engine, &refused, handle);
-    listener->engine->ops->socket_reset(listener->engine, &refused);
+    refuse_connection(listener, handle);
     listener->on_accept(listener, NULL, WEIR_ENOMEM);
 }
 
@@ -71,7 +77,10 @@ static void on_accept_complete(struct weir__op *op, const struct weir__completio
 
     if (completion->result >= 0) {
         assert(completion->more);
-        take_connection(listener, (int)completion->result);
+        if (listener->closing)
+            refuse_connection(listener, (int)completion->result);
+        else
+            take_connection(listener, (int)completion->result);
         return;
     }
     if (completion->result != WEIR_ECANCELLED && !listener->closing) {
