@@ -16,14 +16,11 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/weirConfigVersion.cmake
 install(FILES ${PROJECT_BINARY_DIR}/weirConfig.cmake ${PROJECT_BINARY_DIR}/weirConfigVersion.cmake
         DESTINATION ${package_dir})
 
-# pkg-config's ${prefix} moves with the tree only if the other paths are relative to it.
-foreach(dir LIBDIR INCLUDEDIR)
-    if(IS_ABSOLUTE "${CMAKE_INSTALL_${dir}}")
-        set(pc_${dir} "${CMAKE_INSTALL_${dir}}")
-    else()
-        set(pc_${dir} "\${prefix}/${CMAKE_INSTALL_${dir}}")
-    endif()
-endforeach()
+# An installed tree may be moved: weir.pc finds its prefix from where it lies itself.
+if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}" OR IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")
+    message(FATAL_ERROR "CMAKE_INSTALL_LIBDIR and CMAKE_INSTALL_INCLUDEDIR are relative to the prefix")
+endif()
+file(RELATIVE_PATH pc_up "/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/")
 configure_file(cmake/weir.pc.in ${PROJECT_BINARY_DIR}/weir.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/weir.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
