@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Stands in for libFuzzer: hands each file of the folders named once to the fuzzer's entry point. */
+/* Stands in for libFuzzer: hands each file of the folders named once to the fuzzer's entry point.
+ */
 
 #include <dirent.h>
 #include <stdint.h>
