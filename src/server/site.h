@@ -48,7 +48,8 @@ struct weir__response {
     unsigned segment_count; /* 0: no body, as for HEAD, 204 and 304 */
     uint64_t body_bytes;    /* the sum of the segments' lengths */
 
-    struct weir__file *file; /* the rest is the site's own */
+    struct weir__site *site; /* the rest is the site's own */
+    struct weir__file *file;
     void *allocated;
     struct weir__segment segment;
     char text[WEIR__RESPONSE_HEADER_MAX];
@@ -93,9 +94,9 @@ void weir__site_respond(struct weir__site *site, const struct weir__request *req
                         const struct weir__moment *moment, struct weir__response *response);
 
 /*
- * Plans an error response: 400, 403, 404, 405, 408, 412, 413, 414, 417, 431, 500, 501, 503 or 505;
- * anything else is answered as 500. `request` may be NULL, as when the head could not be parsed; if
- * its method is known to be HEAD the body is left out.
+ * Plans an error response: 400, 403, 404, 405, 406, 408, 412, 413, 414, 417, 431, 500, 501, 503 or
+ * 505; anything else is answered as 500. `request` may be NULL, as when the head could not be
+ * parsed; if its method is known to be HEAD the body is left out.
  */
 void weir__site_error(struct weir__site *site, unsigned status, const struct weir__request *request,
                       const struct weir__moment *moment, struct weir__response *response);
