@@ -11,9 +11,10 @@
 
 #define WEIR__H1_REQUEST_LINE_MAX                                                                  \
     8192 /* bytes without CRLF, as RFC 9112 section 3 advises; else 414 */
-#define WEIR__H1_HEADER_BLOCK_MAX 32768 /* bytes from the first field to the empty line; else 431  \
-                                         */
-#define WEIR__H1_LEADING_LINES_MAX 4    /* empty lines before a request (RFC 9112 section 2.2) */
+#define WEIR__H1_HEADER_BLOCK_MAX                                                                  \
+    32768                            /* bytes from the first field to the empty line; else 431     \
+                                      */
+#define WEIR__H1_LEADING_LINES_MAX 4 /* empty lines before a request (RFC 9112 section 2.2) */
 
 /* A head is never longer: a buffer of this size is enough for one. */
 #define WEIR__H1_HEAD_MAX                                                                          \
@@ -34,9 +35,6 @@ struct weir__h1_parser {
     size_t scanned;     /* where it was searched up to for its end */
     size_t block;       /* where the header block starts; 0 in the request line */
     unsigned leading_lines;
-    unsigned hosts;
-    bool connection_close;
-    bool connection_keep_alive;
 };
 
 /* Before each request. */
@@ -56,7 +54,8 @@ int weir__h1_parse_head(struct weir__h1_parser *parser, const char *data, size_t
 
 /* The body's decoder. Its fields are its own. */
 struct weir__h1_body {
-    const char *reason; /* why the body was refused, else NULL */
+    int status;         /* negative once the body was refused */
+    const char *reason; /* why, in a few words; static; NULL before */
     uint64_t remaining; /* of the body, or of the chunk */
     unsigned state;
     unsigned digits;
