@@ -11,7 +11,6 @@
 #include "server/transaction.h"
 
 #define NS_PER_MS 1000000ull
-#define NS_PER_S  1000000000ull
 
 #define INPUT_SIZE_MIN 4096u
 
@@ -22,8 +21,6 @@
  */
 #define INFO_AGE_MAX_NS (10 * NS_PER_MS)
 
-static void process_input(struct weir__connection *connection, const char *data, size_t length,
-                          uint64_t arrived_ns);
 static void take_kept_input(struct weir__connection *connection);
 
 static uint64_t now_ns(const struct weir__connection *connection)
@@ -71,33 +68,42 @@ static uint64_t bytes_taken(struct weir__connection *connection)
     return connection->wire_queued - weir_stream_queued_bytes(connection->stream);
 }
 
-static void begin_rate_window(struct weir__connection *connection)
+/* `taken`: how many bytes the peer has taken by now. */
+static void begin_rate_window(struct weir__connection *connection, uint64_t taken)
 {
-    connection->rate_acked = bytes_taken(connection);
-    connection->rate_owed = connection->wire_queued - connection->rate_acked;
+    connection->rate_taken = taken;
+    connection->rate_owed = connection->wire_queued - taken;
     set_deadline(connection, connection->service->options->send_timeout_ms);
 }
 
-/* A window has passed: the peer must have taken its least share, or all that there was. */
-static bool kept_rate(struct weir__connection *connection)
+static void abort_for_timeout(struct weir__connection *connection)
+{
+    connection->closing = true;
+    weir_stream_abort(connection->stream, WEIR_ETIMEDOUT);
+}
+
+/* A window has passed: the peer must have taken its least share of it, or all that there was. */
+static void end_rate_window(struct weir__connection *connection)
 {
     const struct weir__options *options = connection->service->options;
-    uint64_t taken = bytes_taken(connection) - connection->rate_acked;
-    uint64_t due = options->min_rate_bytes * options->send_timeout_ms / 1000u;
+    uint64_t total = bytes_taken(connection);
+    uint64_t taken = total > connection->rate_taken ? total - connection->rate_taken : 0;
+    uint64_t due = options->rate_min_bytes_per_second * options->send_timeout_ms / 1000u;
 
     if (due == 0)
         due = 1;
-    return taken >= (due < connection->rate_owed ? due : connection->rate_owed);
+    if (taken >= (due < connection->rate_owed ? due : connection->rate_owed))
+        begin_rate_window(connection, total);
+    else
+        abort_for_timeout(connection);
 }
 
-/* Chooses the deadline for what the connection now waits for. */
+/* Chooses the deadline for what a connection without transactions waits for. */
 static void await_next(struct weir__connection *connection)
 {
     const struct weir__options *options = connection->service->options;
 
-    if (connection->transaction_count > 0)
-        begin_rate_window(connection);
-    else if (connection->in_body)
+    if (connection->in_body)
         set_deadline(connection, options->body_timeout_ms);
     else if (connection->input_length > 0)
         set_deadline(connection, options->header_timeout_ms);
@@ -121,12 +127,6 @@ void weir__connection_abort(struct weir__connection *connection)
     connection->closing = true;
     weir_timer_stop(&connection->timer);
     weir_stream_abort(connection->stream, 0);
-}
-
-static void abort_for_timeout(struct weir__connection *connection)
-{
-    connection->closing = true;
-    weir_stream_abort(connection->stream, WEIR_ETIMEDOUT);
 }
 
 /* No further request: FIN behind the last response, which the peer may be waiting for. */
@@ -217,20 +217,21 @@ static void send_response(struct weir__connection *connection,
 {
     bool first = connection->transaction_count == 1;
     bool keep_alive = transaction->response.keep_alive;
+    /* With nothing else in the works the peer has all that was queued before. */
+    uint64_t transaction_start = connection->wire_queued;
 
     weir__transaction_send(transaction);
     if (!keep_alive && !weir_stream_is_closing(connection->stream))
         finish_after_responses(connection);
     if (first && !weir_stream_is_closing(connection->stream))
-        begin_rate_window(connection);
+        begin_rate_window(connection, transaction_start);
 }
 
 /* Answers what is not a request, and ends the connection: where the next one begins is not known. */
 static void refuse(struct weir__connection *connection, const struct weir__request *request,
                    unsigned status, uint64_t request_ns)
 {
-    struct weir__transaction *transaction =
-        weir__transaction_new(connection, request, request_ns);
+    struct weir__transaction *transaction = weir__transaction_new(connection, request, request_ns);
     struct weir__moment now = moment(connection, false);
 
     if (!transaction) {
@@ -287,8 +288,7 @@ static size_t read_body(struct weir__connection *connection, const char *data, s
 {
     struct weir__text content;
     size_t consumed = 0;
-    int outcome =
-        weir__h1_body_consume(&connection->body, data, length, &consumed, &content);
+    int outcome = weir__h1_body_consume(&connection->body, data, length, &consumed, &content);
 
     connection->body_bytes += content.length;
     if (outcome == WEIR__H1_BODY_DONE)
@@ -399,8 +399,8 @@ static int keep_input(struct weir__connection *connection, const char *data, siz
 static void process_kept(struct weir__connection *connection, size_t older_length,
                          uint64_t arrived_ns)
 {
-    size_t consumed = consume(connection, connection->input, connection->input_length,
-                              older_length, arrived_ns);
+    size_t consumed =
+        consume(connection, connection->input, connection->input_length, older_length, arrived_ns);
 
     if (consumed >= older_length)
         connection->input_arrived_ns = arrived_ns;
@@ -475,10 +475,7 @@ static void on_timer(struct weir_timer *timer)
     if (now < connection->deadline_ns) {
         weir_timer_start(timer, (connection->deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS);
     } else if (connection->transaction_count > 0) {
-        if (kept_rate(connection))
-            begin_rate_window(connection);
-        else
-            abort_for_timeout(connection);
+        end_rate_window(connection);
     } else if (connection->input_length > 0 && !connection->in_body && connection->saved_request) {
         connection->saved_request->keep_alive = false;
         refuse(connection, connection->saved_request, 408, connection->input_arrived_ns);

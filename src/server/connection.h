@@ -39,7 +39,7 @@ struct weir__connection {
     struct weir__h1_body body;
     uint64_t body_bytes;
     struct weir__request *saved_request; /* of a head that came in pieces */
-    char *input; /* bytes not consumed yet; NULL if there are none */
+    char *input;                         /* bytes not consumed yet; NULL if there are none */
     size_t input_length, input_size;
     uint64_t input_arrived_ns; /* of its first byte */
 
@@ -51,7 +51,7 @@ struct weir__connection {
 
     struct weir_timer timer;
     uint64_t deadline_ns; /* the timer looks at it when it expires, and goes on */
-    uint64_t rate_acked;  /* bytes acknowledged when the present rate window began */
+    uint64_t rate_taken;  /* bytes that the peer had taken when the present rate window began */
     uint64_t rate_owed;   /* bytes the peer had yet to take then */
 
     uint64_t wire_queued; /* bytes given to the stream since it began */

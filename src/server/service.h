@@ -32,7 +32,8 @@ struct weir__service {
     bool draining; /* no request after the one in progress */
     /* Runs when a connection has gone: the worker may take new ones, or end. */
     void (*on_connection_gone)(struct weir__service *service);
-    struct weir__request request; /* the head being parsed: too big for each connection to have one */
+    struct weir__request
+        request; /* the head being parsed: too big for each connection to have one */
 };
 
 #endif

@@ -62,8 +62,7 @@ struct weir__transaction *weir__transaction_new(struct weir__connection *connect
                                                 const struct weir__request *request,
                                                 uint64_t request_ns)
 {
-    struct weir__transaction *transaction =
-        weir__pool_take(&connection->service->transaction_pool);
+    struct weir__transaction *transaction = weir__pool_take(&connection->service->transaction_pool);
 
     if (!transaction)
         return NULL;
@@ -144,8 +143,7 @@ static void write_log(const struct weir__transaction *transaction)
         .rtt_us = connection->rtt_us,
         .retransmits = connection->retransmits - transaction->retransmits_before,
     };
-    weir__log_ring_put(service->log, &service->log_clock, &entry,
-                       service->options->log_format);
+    weir__log_ring_put(service->log, &service->log_clock, &entry, service->options->log_format);
 }
 
 static void release_response(struct weir__transaction *transaction)
