@@ -7,25 +7,23 @@ server CPU per request is taken pair by pair. A measurement, not a test: it exit
 """
 import argparse
 import contextlib
-import json
 import pathlib
 import sys
 
 import harness
-import run
 import servers
 
 GOALS = {"1kb": 1.10, "128kb": 1.03}
 CONNECTIONS = 10
-PAIRS_MIN = 9
+PAIRS = 9
 REQUESTS = {"1kb": 60000, "128kb": 12000}
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=PAIRS_MIN)
-    parser.add_argument("--engines", type=lambda text: text.split(","), default=run.ENGINES)
-    parser.add_argument("--targets", type=lambda text: text.split(","), default=run.TARGETS)
+    parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--engines", type=lambda text: text.split(","), default=servers.ENGINES)
+    parser.add_argument("--targets", type=lambda text: text.split(","), default=servers.TARGETS)
     parser.add_argument("--json", type=pathlib.Path,
                         default=harness.REPOSITORY / "build" / "bench-delivery.json")
     return parser.parse_args()
@@ -53,7 +51,7 @@ def summarise(engine, target, measured):
             "ratio": harness.Spread.of(ratios)}
 
 
-def print_result(results):
+def print_results(results):
     rows = [["engine", "target", "on us", "off us", "ratio (quartiles)", "least..most", "goal",
              "met"]]
     for result in results:
@@ -65,29 +63,38 @@ def print_result(results):
     harness.print_table(rows)
 
 
+def compare(arguments, folder, log_folder, site):
+    """Measures and prints; returns what belongs in the JSON. Nothing without pairs or without weir."""
+    results = []
+    for engine in arguments.engines if arguments.pairs > 0 else []:
+        with contextlib.ExitStack() as stack:
+            try:
+                on, off = (stack.enter_context(servers.start_weir(
+                    folder, site, log_folder, engine, delivery=delivery, access_log=True))
+                    for delivery in (True, False))
+            except harness.Missing as reason:
+                print(f"left out: {reason}", file=sys.stderr)
+                continue
+            for target in arguments.targets:
+                results.append(summarise(
+                    engine, target, measure_pairs(on, off, target, arguments.pairs)))
+    if results:
+        print(f"\n--delivery on against off: {arguments.pairs} pairs, {CONNECTIONS} connections, "
+              "both with an access log")
+        print_results(results)
+    return results
+
+
 def main():
     arguments = parse_arguments()
-    machine = harness.describe_machine()
-    print(f"{machine['cpu']}, Linux {machine['kernel']}, load {machine['load_average']:.2f}; "
-          f"{arguments.pairs} pairs, {CONNECTIONS} connections, access log on")
-    results = []
+    document = harness.document_begin()
     with harness.make_folder() as folder, harness.make_log_folder() as log_folder:
-        site = harness.make_site(folder)
-        for engine in arguments.engines:
-            with contextlib.ExitStack() as stack:
-                try:
-                    on, off = (stack.enter_context(servers.start_weir(
-                        folder, site, log_folder, engine, delivery=delivery, access_log=True))
-                        for delivery in (True, False))
-                    for target in arguments.targets:
-                        measured = measure_pairs(on, off, target, arguments.pairs)
-                        results.append(summarise(engine, target, measured))
-                except (harness.BenchError, servers.Missing) as error:
-                    sys.exit(f"bench: {error}")
-    print_result(results)
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps({"machine": machine, "results": results}, indent=1,
-                                         default=vars) + "\n")
+        try:
+            document["delivery"] = compare(arguments, folder, log_folder,
+                                           harness.make_site(folder))
+        except harness.BenchError as error:
+            sys.exit(f"bench: {error}")
+    harness.document_write(document, arguments.json)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ The server runs on one core and the client on another. CPU time is the scheduler
 nanoseconds, of every thread of the server (/proc/PID/task/*/schedstat), kernel work included.
 """
 import dataclasses
+import json
 import os
 import pathlib
 import platform
@@ -28,6 +29,10 @@ SIZES = {"1kb": 1024, "128kb": 131072}
 
 class BenchError(Exception):
     """A run that must not be counted: a failed request, a wrong size, a server that died."""
+
+
+class Missing(Exception):
+    """A server that is not installed or not built, and what to do about it."""
 
 
 def find_program(name):
@@ -198,10 +203,21 @@ class Spread:
         return f"{self.median:.{digits}f} ({self.low:.{digits}f}..{self.high:.{digits}f})"
 
 
-def describe_machine():
+def document_begin():
+    """What the JSON says of the machine; printed too."""
     model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    return {"kernel": platform.release(), "cpu": model[1] if model else platform.machine(),
-            "cores": os.cpu_count(), "load_average": os.getloadavg()[0]}
+    document = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "kernel": platform.release(), "cpu": model[1] if model else platform.machine(),
+                "cores": os.cpu_count(), "load_average": os.getloadavg()[0]}
+    print(f"{document['cpu']}, {document['cores']} cores, Linux {document['kernel']}, "
+          f"load {document['load_average']:.2f}")
+    return document
+
+
+def document_write(document, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1, default=vars) + "\n")
+    print(f"\n{path}")
 
 
 def print_table(rows):

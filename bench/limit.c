@@ -38,16 +38,14 @@
 
 enum call { CALL_SEND, CALL_SENDFILE, CALL_SENDFILE_MORE, CALL_SUBMIT };
 
-struct response {
+/* How much of the running response each connection has had; by descriptor. 0 = none runs. */
+static size_t sent_by_descriptor[CONNECTIONS_MAX];
+static struct {
     char *bytes; /* header, then body */
     size_t header_length, length, piece;
     enum call call;
     int file;
-};
-
-/* How much of the running response each connection has had; by descriptor. 0 = none runs. */
-static size_t sent_by_descriptor[CONNECTIONS_MAX];
-static struct response response;
+} response;
 
 static void die(const char *what)
 {
@@ -247,9 +245,10 @@ static void uring_received(int descriptor, const struct io_uring_cqe *completion
     }
     if (completion->res > 0)
         uring_respond(descriptor);
-    if (completion->res <= 0 && completion->res != -ENOBUFS)
+    else if (completion->res != -ENOBUFS)
         close(descriptor);
-    else if (!(completion->flags & IORING_CQE_F_MORE))
+    if (completion->res == -ENOBUFS ||
+        (completion->res > 0 && !(completion->flags & IORING_CQE_F_MORE)))
         uring_receive(descriptor);
 }
 

@@ -1,22 +1,19 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Compares weir with nginx, h2o and the limit: server CPU per request, and requests per second.
+"""Compares weir with nginx, h2o and the limit, and --delivery on with off.
 
 See README.md for how to read the table.
 """
 import argparse
 import contextlib
-import json
 import pathlib
 import sys
-import time
 
+import delivery
 import harness
 import servers
 
 CONNECTIONS = [1, 10, 100]
-TARGETS = ["1kb", "128kb"]
-ENGINES = ["io_uring", "epoll", "poll"]
 PEERS = ["nginx", "h2o"]
 # Enough requests for a run of about half a second: shorter ones feel every interruption.
 REQUESTS = {"1kb": 30000, "128kb": 8000}
@@ -37,11 +34,13 @@ def parse_arguments():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--connections", type=lambda text: [int(n) for n in text.split(",")],
                         default=CONNECTIONS, help="for example 1,10,100")
-    parser.add_argument("--targets", type=lambda text: text.split(","), default=TARGETS,
+    parser.add_argument("--targets", type=lambda text: text.split(","), default=servers.TARGETS,
                         help="of 1kb,128kb")
-    parser.add_argument("--engines", type=lambda text: text.split(","), default=ENGINES)
+    parser.add_argument("--engines", type=lambda text: text.split(","), default=servers.ENGINES)
     parser.add_argument("--json", type=pathlib.Path,
                         default=harness.REPOSITORY / "build" / "bench.json")
+    parser.add_argument("--pairs", type=int, default=delivery.PAIRS,
+                        help="of runs with --delivery on and off; 0 = leave them out")
     parser.add_argument("--limit", action="store_true",
                         help="search for the limit instead, over calls and sizes of a piece")
     return parser.parse_args()
@@ -49,20 +48,19 @@ def parse_arguments():
 
 def start_all(stack, starters):
     """Starts each server; one that is not there is named and left out."""
-    started = []
+    started, missing = [], {}
     for start in starters:
         try:
             started.append(stack.enter_context(start()))
-        except servers.Missing as reason:
-            print(f"left out: {reason}", file=sys.stderr)
+        except harness.Missing as reason:
+            missing[str(reason)] = None
+    for reason in missing:
+        print(f"left out: {reason}", file=sys.stderr)
     return started
 
 
 def peers_and_weir(folder, log_folder, site, engines):
     starters = [lambda: servers.start_nginx(folder, site), lambda: servers.start_h2o(folder, site)]
-    if not (harness.REPOSITORY / "build" / "weir").exists():
-        print("left out: build/weir is not built: make build", file=sys.stderr)
-        return starters
     for engine in engines:
         for full in (True, False):
             starters.append(lambda engine=engine, full=full: servers.start_weir(
@@ -144,29 +142,21 @@ def search_limit(arguments, folder, site):
     return workloads
 
 
-def write_json(path, workloads, rounds):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    document = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "rounds": rounds,
-                "machine": harness.describe_machine(), "workloads": workloads}
-    path.write_text(json.dumps(document, indent=1, default=vars) + "\n")
-    print(f"\n{path}")
-
-
 def main():
     arguments = parse_arguments()
-    machine = harness.describe_machine()
-    print(f"{machine['cpu']}, Linux {machine['kernel']}, load {machine['load_average']:.2f}; "
-          f"{arguments.rounds} interleaved rounds, median (quartiles)")
+    document = harness.document_begin()
+    print(f"{arguments.rounds} interleaved rounds, median (quartiles)")
     with harness.make_folder() as folder, harness.make_log_folder() as log_folder:
         site = harness.make_site(folder)
         try:
             if arguments.limit:
-                workloads = search_limit(arguments, folder, site)
+                document["workloads"] = search_limit(arguments, folder, site)
             else:
-                workloads = compare(arguments, folder, log_folder, site)
+                document["workloads"] = compare(arguments, folder, log_folder, site)
+                document["delivery"] = delivery.compare(arguments, folder, log_folder, site)
         except harness.BenchError as error:
             sys.exit(f"bench: {error}")
-    write_json(arguments.json, workloads, arguments.rounds)
+    harness.document_write(document, arguments.json)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,9 @@ import subprocess
 
 import harness
 
+ENGINES = ["io_uring", "epoll", "poll"]
+TARGETS = list(harness.SIZES)
+
 # ngx_core_module and ngx_http_core_module, and "Tuning NGINX for Performance": sendfile with tcp_nopush,
 # an open file cache, connections that live long, no access log.
 NGINX_CONFIG = """
@@ -51,14 +54,10 @@ hosts:
 """
 
 
-class Missing(Exception):
-    """A server that is not installed or not built, and what to do about it."""
-
-
 def start_nginx(folder, site):
     program = harness.find_program("nginx")
     if program is None:
-        raise Missing("nginx is not installed: apt-get install nginx-light")
+        raise harness.Missing("nginx is not installed: apt-get install nginx-light")
 
     def command(port):
         config = pathlib.Path(folder) / "nginx.conf"
@@ -70,7 +69,7 @@ def start_nginx(folder, site):
 def start_h2o(folder, site):
     program = harness.find_program("h2o")
     if program is None:
-        raise Missing("h2o is not installed: apt-get install h2o")
+        raise harness.Missing("h2o is not installed: apt-get install h2o")
 
     def command(port):
         config = pathlib.Path(folder) / "h2o.conf"
@@ -83,7 +82,7 @@ def start_weir(folder, site, log_folder, engine, delivery, access_log):
     """`delivery` and `access_log` are booleans."""
     program = harness.REPOSITORY / "build" / "weir"
     if not program.exists():
-        raise Missing("build/weir is not built: make build")
+        raise harness.Missing("build/weir is not built: make build")
     log = pathlib.Path(log_folder) / f"{engine}-{'on' if delivery else 'off'}.log"
 
     def command(port):
@@ -100,7 +99,7 @@ def build_limit(folder):
     built = subprocess.run(["cc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", str(source), "-o", str(program),
                             "-luring"], capture_output=True, text=True)
     if built.returncode != 0:
-        raise Missing(f"the limit program does not build: {built.stderr.strip()[:200]}")
+        raise harness.Missing(f"the limit program does not build: {built.stderr.strip()[:200]}")
     return program
 
 
