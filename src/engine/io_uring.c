@@ -161,24 +161,30 @@ static void engine_wake(struct weir__engine *base)
     } while (written < 0 && errno == EINTR);
 }
 
+static void socket_clear(struct weir__socket *socket)
+{
+    memset(socket, 0, sizeof(*socket));
+    socket->handle = -1;
+}
+
 static int socket_listen(struct weir__engine *engine, struct weir__socket *socket,
                          const struct weir_address *address,
                          const struct weir__listen_options *options)
 {
-    weir__io_uring_socket_init(socket);
+    socket_clear(socket);
     return weir__socket_listen(engine, socket, address, options);
 }
 
 static int socket_open(struct weir__engine *engine, struct weir__socket *socket, int family)
 {
-    weir__io_uring_socket_init(socket);
+    socket_clear(socket);
     return weir__socket_open(engine, socket, family);
 }
 
 static void socket_adopt(struct weir__engine *engine, struct weir__socket *socket, int handle)
 {
     (void)engine;
-    memset(socket, 0, sizeof(*socket));
+    socket_clear(socket);
     socket->handle = handle;
 }
 
