@@ -15,7 +15,8 @@
 
 static const struct engine_entry entries[] = {
 #ifndef WEIR_PORTABLE
-    {.name = "io_uring", .ops = &weir__io_uring_engine, .kernel = true},
+    /* All its sockets receive from one pool of buffers, which a busy one can keep empty. */
+    {.name = "io_uring", .ops = &weir__io_uring_engine, .kernel = true, .waits_behind_busy = 500},
     {.name = "epoll", .ops = &weir__epoll_engine, .kernel = true},
 #endif
     {.name = "poll", .ops = &weir__poll_engine, .kernel = true},

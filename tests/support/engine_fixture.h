@@ -26,6 +26,8 @@ struct engine_entry {
     /* NULL: ops->open. */
     int (*open)(struct weir__engine **engine, const struct weir__engine_options *options);
     bool kernel; /* handles are descriptors of real sockets, time is real */
+    /* In how many waits a byte must be told while another socket is busy; 0: the usual few. */
+    unsigned waits_behind_busy;
 };
 
 struct engine_fixture {
