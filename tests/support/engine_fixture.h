@@ -97,6 +97,8 @@ void wait_until(struct engine_fixture *f, const unsigned *counter, unsigned want
 void wait_until_length(struct engine_fixture *f, const size_t *length, size_t wanted);
 /* Waits for `ns` and for all that happens meanwhile. */
 void wait_for(struct engine_fixture *f, uint64_t ns);
+/* Processor time of this thread: an engine that waits uses next to none. */
+uint64_t thread_time_ns(void);
 /* Whether the stamp is among those that came. */
 bool record_has_stamp(const struct record *record, enum weir__stamp_kind kind, uint32_t key);
 void wait_until_stamp(const struct record *record, enum weir__stamp_kind kind, uint32_t key);

@@ -192,26 +192,38 @@ static void cancel_in_the_callback(struct record *record, const struct weir__com
         record_cancel(record);
 }
 
+/* Two peers wait; the one that has not been accepted when the callback cancels may stay in the backlog. */
 static void cancel_accept_in_its_callback(struct engine_fixture *f)
 {
-    struct weir__socket listener = {.handle = -1}, client = {.handle = -1}, server = {.handle = -1};
+    struct weir__socket listener = {.handle = -1}, server = {.handle = -1};
+    struct weir__socket clients[2] = {{.handle = -1}, {.handle = -1}};
     struct record accept, connect;
     struct weir_address address;
 
     listener_open(f, &listener, &address);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(f->ops->socket_open(f->engine, &clients[i], AF_INET), 0);
+        record_init(&connect, f, WEIR__OP_CONNECT, &clients[i]);
+        connect.op.connect.address = &address;
+        record_submit(&connect);
+        assert_int_equal(record_finish(&connect), 0);
+    }
     record_init(&accept, f, WEIR__OP_ACCEPT, &listener);
     accept.hook = cancel_in_the_callback;
     record_submit(&accept);
-    assert_int_equal(f->ops->socket_open(f->engine, &client, AF_INET), 0);
-    record_init(&connect, f, WEIR__OP_CONNECT, &client);
-    connect.op.connect.address = &address;
-    record_submit(&connect);
     assert_int_equal(record_finish(&accept), WEIR_ECANCELLED);
-    assert_int_equal(record_finish(&connect), 0);
-    assert_int_equal(accept.handle_count, 1);
-    f->ops->socket_adopt(f->engine, &server, accept.handles[0]);
-    f->ops->socket_close(f->engine, &server);
-    f->ops->socket_close(f->engine, &client);
+    assert_in_range(accept.handle_count, 1, 2);
+    accept.hook = NULL;
+    if (accept.handle_count == 1) {
+        record_submit(&accept);
+        wait_until(f, &accept.handle_count, 2);
+        record_cancel_and_finish(&accept);
+    }
+    for (int i = 0; i < 2; i++) {
+        f->ops->socket_adopt(f->engine, &server, accept.handles[i]);
+        f->ops->socket_close(f->engine, &server);
+        f->ops->socket_close(f->engine, &clients[i]);
+    }
     f->ops->socket_close(f->engine, &listener);
 }
 
@@ -563,10 +575,11 @@ static void reset_with_all_in_flight(struct engine_fixture *f)
     pair_close(&pair);
 }
 
+/* The kernel tells an error once; whoever asks later learns it all the same. */
 static void reset_seen_by_watch_alone(struct engine_fixture *f)
 {
     struct pair pair;
-    struct record watch;
+    struct record watch, receive, send;
 
     pair_open(&pair, f, true);
     record_init(&watch, f, WEIR__OP_WATCH, &pair.server);
@@ -574,6 +587,12 @@ static void reset_seen_by_watch_alone(struct engine_fixture *f)
     wait_for(f, 5 * MS);
     f->ops->socket_reset(f->engine, &pair.client);
     assert_int_equal(record_finish(&watch), WEIR_ERESET);
+    record_init(&receive, f, WEIR__OP_RECEIVE, &pair.server);
+    record_submit(&receive);
+    assert_int_equal(record_finish(&receive), WEIR_ERESET);
+    record_init(&send, f, WEIR__OP_SEND, &pair.server);
+    record_send(&send, "x", 1, 0);
+    assert_int_equal(record_finish(&send), WEIR_ERESET);
     pair_close(&pair);
 }
 
@@ -637,7 +656,9 @@ static void watch_outlives_both_shutdowns(struct engine_fixture *f)
     record_cancel_and_finish(&send);
     assert_int_equal(f->ops->socket_shutdown(f->engine, &pair.server), 0);
     assert_int_equal(f->ops->socket_shutdown(f->engine, &pair.client), 0);
-    wait_for(f, 50 * MS);
+    uint64_t before_ns = thread_time_ns();
+    wait_for(f, 200 * MS);
+    assert_in_range(thread_time_ns() - before_ns, 0, 50 * MS);
     assert_int_equal(watch.final_count, 0);
     record_submit(&receive);
     assert_int_equal(record_finish(&receive), 0);
