@@ -75,7 +75,11 @@ def process_end(process: subprocess.Popen[Any], grace_seconds: float = 2.0) -> N
 
 
 class Lab:
-    """The link, while the context lasts. `loss` is a share: 0.01 loses one packet in a hundred."""
+    """The link, while the context lasts.
+
+    `loss` is the share of packets towards the client that are lost: data, but not acknowledgements, without
+    which a server could not know what its client has.
+    """
 
     SERVER = "10.77.0.1"
     CLIENT = "10.77.0.2"

@@ -50,6 +50,7 @@ struct direction {
     uint64_t free_ns; /* when the link has sent all that is queued */
     uint64_t random;
     bool cut;
+    uint32_t loss_ppm;
     uint64_t carried, lost;
     uint32_t head, count;
     struct packet *queue;
@@ -57,7 +58,6 @@ struct direction {
 
 struct link {
     uint64_t delay_ns, bits_per_second;
-    uint32_t loss_ppm;
     struct direction to_client, to_server;
 };
 
@@ -148,9 +148,9 @@ static int side_open(const char *address, int *namespace)
     return device;
 }
 
-static void direction_init(struct direction *direction, int from, int to, uint64_t seed)
+static void direction_init(struct direction *direction, int from, int to)
 {
-    *direction = (struct direction){.from = from, .to = to, .random = seed};
+    *direction = (struct direction){.from = from, .to = to};
     direction->queue = calloc(QUEUE_PACKETS_MAX, sizeof *direction->queue);
     if (!direction->queue)
         die("memory");
@@ -167,7 +167,8 @@ static bool packet_take(struct link *link, struct direction *direction)
     if (length <= 0)
         return false;
     uint64_t now_ns = clock_now_ns();
-    if (full || direction->cut || random_ppm(&direction->random) < link->loss_ppm) {
+    bool unlucky = direction->loss_ppm && random_ppm(&direction->random) < direction->loss_ppm;
+    if (full || direction->cut || unlucky) {
         direction->lost++;
         return true;
     }
@@ -221,7 +222,7 @@ static void command_run(struct link *link, const char *line)
     } else if (strcmp(name, "rate") == 0) {
         link->bits_per_second = number;
     } else if (strcmp(name, "loss") == 0) {
-        link->loss_ppm = (uint32_t)number;
+        link->to_client.loss_ppm = (uint32_t)number;
     } else if (strcmp(name, "cut") == 0) {
         if (strcmp(which, "server") != 0)
             direction_cut(&link->to_client);
@@ -312,11 +313,11 @@ int main(int argc, char **argv)
     int server_namespace, client_namespace;
     int server = side_open(argv[1], &server_namespace);
     int client = side_open(argv[2], &client_namespace);
-    /* Small seeds are spread over all bits; xorshift never leaves 0. */
-    uint64_t seed = (strtoull(argv[3], NULL, 10) * 0x9E3779B97F4A7C15u) | 1;
     struct link link = {0};
-    direction_init(&link.to_client, server, client, seed);
-    direction_init(&link.to_server, client, server, seed + 2);
+    direction_init(&link.to_client, server, client);
+    direction_init(&link.to_server, client, server);
+    /* Small seeds are spread over all bits; xorshift never leaves 0. */
+    link.to_client.random = (strtoull(argv[3], NULL, 10) * 0x9E3779B97F4A7C15u) | 1;
     setvbuf(stdout, NULL, _IOLBF, 0);
     printf("ready %d %d\n", server_namespace, client_namespace);
     relay(&link);
