@@ -27,6 +27,7 @@ TOLERANCE_SECONDS = 0.040
 @support.each_engine
 class DeliveryTest(unittest.TestCase):
     engine: str
+    root: pathlib.Path
 
     @classmethod
     def setUpClass(cls) -> None:

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 import unittest
+from collections.abc import Iterator
 
 import support
 from support import Connection, Server, wait_for
@@ -25,6 +26,7 @@ EARLY_SECONDS = 0.05
 @support.each_engine
 class LimitsTest(unittest.TestCase):
     engine: str
+    root: pathlib.Path
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -39,7 +41,7 @@ class LimitsTest(unittest.TestCase):
         return server
 
     @contextlib.contextmanager
-    def assert_takes(self, seconds: float):
+    def assert_takes(self, seconds: float) -> Iterator[None]:
         began = time.monotonic()
         yield
         elapsed = time.monotonic() - began
@@ -127,7 +129,9 @@ class LimitsTest(unittest.TestCase):
             self.assertLess(entry["delivered_bytes"], HUGE_BYTES)
             total = len(received) + len(client.buffer) + client.drain(2)
             # What this kernel got is what the other one counted: it rested while the time ran out.
-            self.assertLessEqual(entry["delivered_bytes"], max(total, client.received - head.head_bytes))
+            self.assertLessEqual(
+                entry["delivered_bytes"], max(total, client.received - head.head_bytes)
+            )
         self.assertEqual(server.get("/small").body, SMALL)
 
     def test_a_reader_above_the_minimum_rate(self) -> None:
@@ -186,7 +190,9 @@ class LimitsTest(unittest.TestCase):
         for reader in slow:
             reader.head()
             reader.reset()
-        outcomes = [entry["outcome"] for entry in server.log(51 + 200) if entry["target"] == "/huge"]
+        outcomes = [
+            entry["outcome"] for entry in server.log(51 + 200) if entry["target"] == "/huge"
+        ]
         self.assertEqual(outcomes, ["reset"] * 200)
 
     def test_slow_senders_do_not_slow_the_others(self) -> None:

@@ -24,7 +24,7 @@ HUGE_BYTES = 64 * 1024 * 1024
 SECRET = b"top secret\n"
 HOST = "Host: a.example\r\n"
 
-# What a strict server refuses, and the statuses that say so. RFC 9112 sections 2.2 to 7.1, RFC 9110.
+# What a strict server refuses, and the statuses that say so (RFC 9112 sections 2.2 to 7.1).
 REFUSED = (
     ("a space before the colon", "GET / HTTP/1.1\r\nHost : a\r\n\r\n", (400,)),
     ("a folded header", f"GET / HTTP/1.1\r\n{HOST}A: b\r\n c\r\n\r\n", (400,)),
@@ -36,18 +36,40 @@ REFUSED = (
     ("an empty name", f"GET / HTTP/1.1\r\n{HOST}: b\r\n\r\n", (400,)),
     ("no Host", "GET / HTTP/1.1\r\n\r\n", (400,)),
     ("two Hosts", f"GET / HTTP/1.1\r\n{HOST}{HOST}\r\n", (400,)),
-    ("length and chunks", f"POST / HTTP/1.1\r\n{HOST}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
-     (400,)),
-    ("two lengths", f"POST / HTTP/1.1\r\n{HOST}Content-Length: 3\r\nContent-Length: 4\r\n\r\n", (400,)),
+    (
+        "length and chunks",
+        f"POST / HTTP/1.1\r\n{HOST}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+        (400,),
+    ),
+    (
+        "two lengths",
+        f"POST / HTTP/1.1\r\n{HOST}Content-Length: 3\r\nContent-Length: 4\r\n\r\n",
+        (400,),
+    ),
     ("a list of lengths", f"POST / HTTP/1.1\r\n{HOST}Content-Length: 3, 4\r\n\r\n", (400,)),
     ("a signed length", f"POST / HTTP/1.1\r\n{HOST}Content-Length: +3\r\n\r\n", (400,)),
     ("a negative length", f"POST / HTTP/1.1\r\n{HOST}Content-Length: -3\r\n\r\n", (400,)),
     ("a hexadecimal length", f"POST / HTTP/1.1\r\n{HOST}Content-Length: 0x3\r\n\r\n", (400,)),
-    ("a length beyond 64 bits", f"POST / HTTP/1.1\r\n{HOST}Content-Length: 99999999999999999999\r\n\r\n",
-     (400, 413)),
-    ("chunked not last", f"POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked, gzip\r\n\r\n", (400, 501)),
-    ("an unknown coding", f"POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: gzip, chunked\r\n\r\n", (400, 501)),
-    ("chunked twice", f"POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked, chunked\r\n\r\n", (400, 501)),
+    (
+        "a length beyond 64 bits",
+        f"POST / HTTP/1.1\r\n{HOST}Content-Length: 99999999999999999999\r\n\r\n",
+        (400, 413),
+    ),
+    (
+        "chunked not last",
+        f"POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked, gzip\r\n\r\n",
+        (400, 501),
+    ),
+    (
+        "an unknown coding",
+        f"POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: gzip, chunked\r\n\r\n",
+        (400, 501),
+    ),
+    (
+        "chunked twice",
+        f"POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked, chunked\r\n\r\n",
+        (400, 501),
+    ),
     ("chunks in 1.0", f"POST / HTTP/1.0\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n", (400,)),
     ("HTTP/0.9", "GET /\r\n\r\n", (400, 505)),
     ("a method alone", "GET\r\n\r\n", (400,)),
@@ -65,8 +87,11 @@ REFUSED = (
     ("a target of 10 KB", f"GET /{'a' * 10000} HTTP/1.1\r\n{HOST}\r\n", (414,)),
     ("a header of 40 KB", f"GET / HTTP/1.1\r\n{HOST}A: {'b' * 40000}\r\n\r\n", (431,)),
     ("500 headers", f"GET / HTTP/1.1\r\n{HOST}" + "A: b\r\n" * 500 + "\r\n", (431,)),
-    ("a body that is no chunk",
-     f"POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\nxyz\r\n", (400, 405)),
+    (
+        "a body that is no chunk",
+        f"POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\nxyz\r\n",
+        (400, 405),
+    ),
 )
 
 # None of these may show what lies outside the folder.
@@ -135,6 +160,7 @@ def tree_make(root: pathlib.Path) -> dict[str, bytes]:
 @support.each_engine
 class ServeTest(unittest.TestCase):
     engine: str
+    folder: str
     server: Server
     files: dict[str, bytes]
     root: pathlib.Path
@@ -286,15 +312,19 @@ class ServeTest(unittest.TestCase):
         with self.server.connect() as client:
             tag = client.get("/digits")["ETag"]
             self.assertEqual(client.get("/digits", Range="bytes=0-1", If_Range=tag).status, 206)
-            self.assertEqual(client.get("/digits", Range="bytes=0-1", If_Range='"other"').status, 200)
+            self.assertEqual(
+                client.get("/digits", Range="bytes=0-1", If_Range='"other"').status, 200
+            )
 
     def multipart(self, response: Response) -> list[tuple[str, bytes]]:
         """(Content-Range, bytes) of each part; RFC 2046 section 5.1.1 to the letter."""
-        found = re.fullmatch(r'multipart/byteranges; *boundary="?([^"]+)"?', response["Content-Type"])
-        self.assertIsNotNone(found, response["Content-Type"])
+        found = re.fullmatch(
+            r'multipart/byteranges; *boundary="?([^"]+)"?', response["Content-Type"]
+        )
+        assert found, response["Content-Type"]
         mark = b"--" + found[1].encode()
         pieces = (b"\r\n" + response.body).split(b"\r\n" + mark)
-        self.assertEqual(pieces[0], b"")
+        self.assertIn(pieces[0], (b"", b"\r\n"))
         self.assertEqual(pieces[-1].rstrip(b"\r\n"), b"--")
         parts = []
         for piece in pieces[1:-1]:
@@ -341,7 +371,9 @@ class ServeTest(unittest.TestCase):
                 self.assertNotEqual(response["ETag"], plain["ETag"])
             refused = client.get("/page.html", Accept_Encoding="gzip;q=0, br;q=0, zstd;q=0")
             self.assertIsNone(refused.get("Content-Encoding"))
-            self.assertIsNone(client.get("/small.txt", Accept_Encoding="gzip").get("Content-Encoding"))
+            self.assertIsNone(
+                client.get("/small.txt", Accept_Encoding="gzip").get("Content-Encoding")
+            )
 
     # Connections
 
@@ -415,7 +447,7 @@ class ServeTest(unittest.TestCase):
     # Methods and bodies
 
     def then_usable_or_closed(self, client: Connection) -> None:
-        """The request that was sent behind a body is answered, or the connection ends: never mixed up."""
+        """What was sent behind a body is answered, or the connection ends: never mixed up."""
         try:
             response = client.response()
         except (EOFError, ConnectionResetError):
@@ -452,12 +484,14 @@ class ServeTest(unittest.TestCase):
     def test_expect(self) -> None:
         with self.server.connect() as client:
             client.send(
-                f"POST /small.txt HTTP/1.1\r\n{HOST}Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+                f"POST /small.txt HTTP/1.1\r\n{HOST}"
+                "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"
             )
             self.assertIn(client.response().status, (405, 417))
         with self.server.connect() as client:
             client.send(
-                f"GET /small.txt HTTP/1.1\r\n{HOST}Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+                f"GET /small.txt HTTP/1.1\r\n{HOST}"
+                "Expect: 100-continue\r\nContent-Length: 5\r\n\r\n"
             )
             first = client.head()
             if first.status == 100:
@@ -555,11 +589,14 @@ class ServeTest(unittest.TestCase):
         self.assertEqual(self.curl(url), data)
         self.assertEqual(self.curl("--http1.0", url), data)
         self.assertEqual(self.curl("--range", "1000-1999999", url), data[1000:2000000])
-        page = self.curl("--compressed", "-H", "Accept-Encoding: gzip", self.server.url("/page.html"))
+        page = self.curl(
+            "--compressed", "-H", "Accept-Encoding: gzip", self.server.url("/page.html")
+        )
         self.assertEqual(page, self.files["/page.html"])
-        self.assertEqual(self.curl(self.server.url("/n[0-49]")), b"".join(
-            self.files[f"/n{i}"] for i in range(50)
-        ))
+        self.assertEqual(
+            self.curl(self.server.url("/n[0-49]")),
+            b"".join(self.files[f"/n{i}"] for i in range(50)),
+        )
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 import signal
 import tempfile
 import time
 import unittest
+from typing import Any
 from signal import SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1
 
 import support
@@ -43,9 +45,9 @@ class SignalsTest(unittest.TestCase):
         client.take(100_000)
         return client
 
-    def final_log(self, server: Server) -> list[dict[str, object]]:
+    def final_log(self, server: Server) -> list[dict[str, Any]]:
         """The log as the ended program left it."""
-        return [support.json.loads(line) for line in server.log_lines()]
+        return [json.loads(line) for line in server.log_lines()]
 
     def assert_stops_at_once(self, server: Server, number: signal.Signals) -> None:
         began = time.monotonic()

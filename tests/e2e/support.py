@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the end-to-end tests share: a server under test, a strict client, and a runner.
 
-The environment decides what is tested: WEIR is the program (default: build/weir), WEIR_ENGINES a list of
-engines with commas (default: all), and WEIR_SLOW is set where a sanitizer makes everything slower.
+The environment decides what is tested: WEIR is the program (default: build/weir), WEIR_ENGINES a list
+of engines with commas (default: all), and WEIR_SLOW is set where a sanitizer makes everything slower.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ import tempfile
 import termios
 import threading
 import time
-import traceback
 import unittest
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -51,7 +50,10 @@ def engine_lacking(engine: str) -> str | None:
         return None
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall(SYS_IO_URING_SETUP, 0, None)  # a ring of no entries is EINVAL or EFAULT
-    reasons = {errno.ENOSYS: "this kernel has no io_uring", errno.EPERM: "io_uring is forbidden here"}
+    reasons = {
+        errno.ENOSYS: "this kernel has no io_uring",
+        errno.EPERM: "io_uring is forbidden here",
+    }
     return reasons.get(ctypes.get_errno())
 
 
@@ -63,7 +65,7 @@ def each_engine(test: type[unittest.TestCase]) -> type[unittest.TestCase]:
         variant = type(name, (test,), {"engine": engine, "__module__": test.__module__})
         lacking = engine_lacking(engine)
         setattr(module, name, unittest.skip(lacking)(variant) if lacking else variant)
-    test.abstract = True
+    setattr(test, "abstract", True)
     return test
 
 
@@ -83,7 +85,12 @@ class Response:
     """One HTTP response, and how many bytes of the connection its head took."""
 
     def __init__(self, status: int, version: str, headers: list[tuple[str, str]], head_bytes: int):
-        self.status, self.version, self.headers, self.head_bytes = status, version, headers, head_bytes
+        self.status, self.version, self.headers, self.head_bytes = (
+            status,
+            version,
+            headers,
+            head_bytes,
+        )
         self.body = b""
 
     def get(self, name: str) -> str | None:
@@ -116,12 +123,16 @@ class Connection:
     def send(self, data: bytes | str) -> None:
         self.channel.sendall(data.encode("latin-1") if isinstance(data, str) else data)
 
-    def request(self, target: str, method: str = "GET", version: str = "1.1", **fields: str) -> None:
+    def request(
+        self, target: str, method: str = "GET", version: str = "1.1", **fields: str
+    ) -> None:
         lines = [f"{method} {target} HTTP/{version}", "Host: a.example"]
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in fields.items()]
         self.send("\r\n".join(lines) + "\r\n\r\n")
 
-    def get(self, target: str, method: str = "GET", version: str = "1.1", **fields: str) -> Response:
+    def get(
+        self, target: str, method: str = "GET", version: str = "1.1", **fields: str
+    ) -> Response:
         self.request(target, method, version, **fields)
         return self.response(method)
 
@@ -163,7 +174,9 @@ class Connection:
             raise AssertionError(f"not a status line: {first!r}")
         headers = []
         for line in lines:
-            field = re.fullmatch(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\t]*?)[ \t]*", line)
+            field = re.fullmatch(
+                r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\t]*?)[ \t]*", line
+            )
             if not field:
                 raise AssertionError(f"not a header: {line!r}")
             headers.append((field[1], field[2]))
@@ -209,7 +222,7 @@ class Connection:
         return struct.unpack("i", fcntl.ioctl(self.channel, termios.FIONREAD, b"\0" * 4))[0]
 
     def wait_until_quiet(self, seconds: float = 0.6) -> int:
-        """Waits until nothing arrives any more. Returns all bytes that this client's kernel ever got."""
+        """Waits until nothing arrives any more. Returns all bytes that ever did."""
         last, since = -1, time.monotonic()
         while time.monotonic() - since < seconds * PATIENCE:
             now = self.unread()
@@ -227,7 +240,9 @@ class Connection:
 class Server:
     """`weir serve` on a free port of this host, or of the lab's server side."""
 
-    def __init__(self, root: str | pathlib.Path, *options: str, engine: str, lab: Lab | None = None):
+    def __init__(
+        self, root: str | pathlib.Path, *options: str, engine: str, lab: Lab | None = None
+    ):
         self.lab = lab
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="weir-e2e-"))
         self.log_path = self.folder / "access.log"
@@ -332,7 +347,9 @@ class Server:
             raise AssertionError(f"weir had ended with {status}: {errors}")
 
 
-def weir_run(*arguments: str, seconds: float = 20.0, **options: Any) -> subprocess.CompletedProcess[str]:
+def weir_run(
+    *arguments: str, seconds: float = 20.0, **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Runs the program to its end."""
     return subprocess.run(
         [WEIR, *arguments],
@@ -364,7 +381,7 @@ def parse_fields(block: bytes) -> dict[str, str]:
     return {name.lower(): value for name, value in message.items()}
 
 
-# The runner: the engines' tests run side by side, and each test says PASS, FAIL or SKIP in one line.
+# The runner: the engines' tests run side by side, and each test says PASS, FAIL or SKIP.
 
 
 class _Result(unittest.TestResult):
@@ -386,11 +403,9 @@ class _Result(unittest.TestResult):
         with self.lock:
             print(line + ("\n" + details if details else ""), flush=True)
 
-    def _fail(self, test: Any, error: Any) -> None:
-        kind, value, _ = error
-        reason = (str(value).splitlines() or [""])[0] or kind.__name__
-        self._broken.add(test.id())
-        self._say("FAIL", test, reason[:200], "".join(traceback.format_exception(*error)))
+    def _fail(self, test: Any, error: Any, details: str) -> None:
+        reason = (str(error[1]).splitlines() or [""])[0] or error[0].__name__
+        self._say("FAIL", test, reason[:200], details)
 
     def addSuccess(self, test: Any) -> None:
         if test.id() not in self._broken:
@@ -398,17 +413,18 @@ class _Result(unittest.TestResult):
 
     def addError(self, test: Any, err: Any) -> None:
         super().addError(test, err)
-        self._fail(test, err)
+        self._fail(test, err, self.errors[-1][1])
 
     def addFailure(self, test: Any, err: Any) -> None:
         super().addFailure(test, err)
-        self._fail(test, err)
+        self._fail(test, err, self.failures[-1][1])
 
     def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
         super().addSubTest(test, subtest, err)
         if err:
+            failed = issubclass(err[0], test.failureException)
             self._broken.add(test.id())
-            self._fail(subtest, err)
+            self._fail(subtest, err, (self.failures if failed else self.errors)[-1][1])
 
     def addSkip(self, test: Any, reason: str) -> None:
         super().addSkip(test, reason)

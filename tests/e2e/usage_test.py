@@ -55,7 +55,14 @@ class UsageTest(unittest.TestCase):
             done = weir_run(*arguments)
             self.assertEqual((done.returncode, done.stderr), (0, ""), arguments)
             self.assertIn("weir", done.stdout)
-        for option in ("--listen", "--engine", "--threads", "--delivery", "--access-log", "--log-format"):
+        for option in (
+            "--listen",
+            "--engine",
+            "--threads",
+            "--delivery",
+            "--access-log",
+            "--log-format",
+        ):
             self.assertIn(option, weir_run("serve", "--help").stdout)
 
     def test_version(self) -> None:
@@ -87,7 +94,9 @@ class UsageTest(unittest.TestCase):
         self.assertIn("192.0.2.1", said)
 
     def test_a_missing_folder(self) -> None:
-        said = self.assert_fails(1, "serve", str(self.folder / "missing"), "--listen", "127.0.0.1:0")
+        said = self.assert_fails(
+            1, "serve", str(self.folder / "missing"), "--listen", "127.0.0.1:0"
+        )
         self.assertIn("missing", said)
 
     def test_a_file_for_a_folder(self) -> None:
@@ -117,7 +126,9 @@ class UsageTest(unittest.TestCase):
         here = os.getcwd()
         os.chdir(self.folder)
         try:
-            engine = next(engine for engine in support.ENGINES if not support.engine_lacking(engine))
+            engine = next(
+                engine for engine in support.ENGINES if not support.engine_lacking(engine)
+            )
             with Server(".", engine=engine) as server:
                 self.assertEqual(server.get("/file").body, b"hello\n")
         finally:

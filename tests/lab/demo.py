@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """When did the last byte arrive? Three answers for one response over a long link, side by side.
 
-For each engine and size: what write() says (accepted_us), what Weir's log says (delivered_us), and what
-the client measured from the first byte of its request to the last byte of the response. Exits 0 if the log
-is right everywhere, 1 if it is not, 77 if this host cannot have the link.
+For each engine and size: what write() says (accepted_us), what Weir's log says (delivered_us), and
+what the client measured from the first byte of its request to the last byte of the response. Exits 0
+if the log is right everywhere, 1 if it is not, 77 if this host cannot have the link.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from demo_chart import chart_svg  # noqa: E402
@@ -79,7 +80,7 @@ def client_fetch(lab: Lab, target: str, size: int) -> float:
     return elapsed
 
 
-def log_wait(path: pathlib.Path, target: str) -> dict[str, object]:
+def log_wait(path: pathlib.Path, target: str) -> dict[str, Any]:
     """The log's line for `target`, which comes when the last byte was acknowledged."""
     deadline = time.monotonic() + WAIT_SECONDS_MAX
     while time.monotonic() < deadline:
@@ -96,6 +97,7 @@ def server_start(lab: Lab, weir: str, engine: str, files: pathlib.Path, log: pat
     command = [weir, "serve", str(files), "--listen", f"{lab.SERVER}:{PORT}"]
     command += ["--engine", engine, "--access-log", str(log)]
     server = lab.server_exec(command, stderr=subprocess.PIPE, text=True)
+    assert server.stderr
     for line in server.stderr:
         if " on http://" in line:
             return
@@ -167,14 +169,17 @@ class Table:
 
     def end(self) -> None:
         print(
-            f"\n{self._faint}write(): the kernel took the last byte, which is what most servers log. Weir's log: the\n"
-            "client's kernel acknowledged it. The client: by its own clock, from the first byte it sent\n"
-            f"to the last it read. Right: within {TOLERANCE_SHARE:.0%} of that, or"
-            f" {TOLERANCE_SECONDS * 1000:.0f} ms (one delayed ACK) where that is more.{self._plain}\n"
+            f"\n{self._faint}write(): the kernel took the last byte, which is what most servers log."
+            "\nWeir's log: the client's kernel acknowledged it. The client: by its own clock, from the"
+            "\nfirst byte it sent to the last it read. Right: within"
+            f" {TOLERANCE_SHARE * 100:g} % of that, or {TOLERANCE_SECONDS * 1000:g} ms (one delayed"
+            f"\nACK) where that is more.{self._plain}\n"
         )
 
 
-def measure(weir: str, engines: list[str], folder: pathlib.Path, table: Table) -> tuple[list[Row], str]:
+def measure(
+    weir: str, engines: list[str], folder: pathlib.Path, table: Table
+) -> tuple[list[Row], str]:
     """Measures and prints everything. Returns the rows, and the conditions in words."""
     files = folder / "files"
     files.mkdir()
@@ -200,7 +205,9 @@ def measure(weir: str, engines: list[str], folder: pathlib.Path, table: Table) -
 
 def arguments_read() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--svg", type=pathlib.Path, default=ROOT / "build" / "demo.svg", help="where to draw it")
+    parser.add_argument(
+        "--svg", type=pathlib.Path, default=ROOT / "build" / "demo.svg", help="where to draw it"
+    )
     parser.add_argument("--engines", default=",".join(ENGINES), help="a list with commas")
     return parser.parse_args()
 

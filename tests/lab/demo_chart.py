@@ -10,7 +10,12 @@ from typing import Protocol
 
 # Seconds: without time stamps, with them, and what it really took. The talk's first table ("IO Core
 # Refresh - Net module", Apache Traffic Server Summit 2021).
-TALK = {128: (0.009, 0.365, 2.2), 256: (0.008, 1.8, 2.6), 512: (0.010, 6.6, 7.5), 1024: (6.3, 11.0, 11.8)}
+TALK = {
+    128: (0.009, 0.365, 2.2),
+    256: (0.008, 1.8, 2.6),
+    512: (0.010, 6.6, 7.5),
+    1024: (6.3, 11.0, 11.8),
+}
 
 WIDTH, HEIGHT = 1040, 430
 PANEL_WIDTH, PANEL_TOP, PANEL_BOTTOM = 440, 150, 350
@@ -37,11 +42,27 @@ FONTS = """text { font: 13px system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-
 
 
 class Row(Protocol):
-    engine: str
-    size_kb: int
-    accepted: float
-    delivered: float | None
-    client: float
+    """What the chart reads of a measurement. Times in seconds."""
+
+    @property
+    def engine(self) -> str:
+        ...
+
+    @property
+    def size_kb(self) -> int:
+        ...
+
+    @property
+    def accepted(self) -> float:
+        ...
+
+    @property
+    def delivered(self) -> float | None:
+        ...
+
+    @property
+    def client(self) -> float:
+        ...
 
 
 def _style() -> str:
@@ -67,7 +88,9 @@ def _number(seconds: float) -> str:
     return f"{seconds:.2f}" if seconds < 10 else f"{seconds:.1f}"
 
 
-def _panel(left: float, title: str, groups: Sequence[tuple[int, Sequence[float | None]]]) -> list[str]:
+def _panel(
+    left: float, title: str, groups: Sequence[tuple[int, Sequence[float | None]]]
+) -> list[str]:
     """One set of axes with a group of three bars for each size."""
     highest = max(value for _, values in groups for value in values if value is not None)
     step = _step_for(highest)
@@ -94,7 +117,9 @@ def _panel(left: float, title: str, groups: Sequence[tuple[int, Sequence[float |
             )
             words = "never" if value is None else _number(value)
             parts.append(_text(round(x + BAR_WIDTH / 2, 1), round(y - 5, 1), words, "value"))
-        parts.append(_text(left + (index + 0.5) * group_width, PANEL_BOTTOM + 22, f"{size_kb} KB", "size"))
+        parts.append(
+            _text(left + (index + 0.5) * group_width, PANEL_BOTTOM + 22, f"{size_kb} KB", "size")
+        )
     return parts
 
 
@@ -106,11 +131,12 @@ def _agreement(rows: Sequence[Row]) -> str:
         return "Some responses were never seen to arrive."
     names = ", ".join(engines[:-1]) + " and " + engines[-1] if len(engines) > 1 else engines[0]
     drawn = f" Drawn: {engines[0]}." if len(engines) > 1 else ""
-    return f"On {names}, Weir's log is never more than {max(known) * 1000:.1f} ms off the client.{drawn}"
+    most_ms = max(known) * 1000
+    return f"On {names}, Weir's log is never more than {most_ms:.1f} ms off the client.{drawn}"
 
 
 def chart_svg(rows: Sequence[Row], conditions: str) -> str:
-    """The whole picture. `rows` of the first engine are drawn, the others are summed up in words."""
+    """The picture. The first engine's rows are drawn, the others are summed up in words."""
     drawn = [row for row in rows if row.engine == rows[0].engine]
     ours = [(row.size_kb, (row.accepted, row.delivered, row.client)) for row in drawn]
     parts = [
@@ -132,7 +158,11 @@ def chart_svg(rows: Sequence[Row], conditions: str) -> str:
         parts.append(f'<rect x="{x}" y="82" width="12" height="12" rx="2" class="{kind}"/>')
         parts.append(_text(x + 18, 93, words))
     parts += _panel(PANEL_LEFTS[0], "Weir", ours)
-    parts += _panel(PANEL_LEFTS[1], "The talk, 2021, for comparison: another server and link", list(TALK.items()))
+    parts += _panel(
+        PANEL_LEFTS[1],
+        "The talk, 2021, for comparison: another server and link",
+        list(TALK.items()),
+    )
     parts.append(_text(28, HEIGHT - 36, _agreement(rows)))
     parts.append(_text(28, HEIGHT - 16, f"Weir: {conditions}.", "faint"))
     parts.append("</svg>")

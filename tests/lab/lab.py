@@ -5,8 +5,8 @@
         server = lab.server_exec(["build/weir", "serve", "--listen", f"{lab.SERVER}:8080"])
         client = lab.connect(8080)
 
-Nothing is left behind: the namespaces have no names and vanish with the last process in them, the relay
-ends when this process does, and the programs started here end with it too.
+Nothing is left behind: the namespaces have no names and vanish with the last process in them, the
+relay ends when this process does, and the programs started here end with it too.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def _relay_program() -> pathlib.Path:
         try:
             subprocess.run(command, check=True)
         except FileNotFoundError:
-            raise LabUnavailable(f"the link needs a C compiler, and there is no {compiler}") from None
+            raise LabUnavailable(
+                f"the link needs a C compiler, and there is no {compiler}"
+            ) from None
         os.replace(fresh, program)  # at once: another test may be starting it
     return program
 
@@ -77,8 +79,8 @@ def process_end(process: subprocess.Popen[Any], grace_seconds: float = 2.0) -> N
 class Lab:
     """The link, while the context lasts.
 
-    `loss` is the share of packets towards the client that are lost: data, but not acknowledgements, without
-    which a server could not know what its client has.
+    `loss` is the share of packets towards the client that are lost: data, but not acknowledgements,
+    without which a server could not know what its client has.
     """
 
     SERVER = "10.77.0.1"
@@ -87,7 +89,7 @@ class Lab:
     def __init__(
         self, ping_ms: float = 320, rate_bits: int = 0, loss: float = 0.0, seed: int = 1
     ) -> None:
-        self._settings = {"ping_ms": ping_ms, "rate_bits": rate_bits, "loss": loss}
+        self._settings: dict[str, Any] = {"ping_ms": ping_ms, "rate_bits": rate_bits, "loss": loss}
         self._seed = seed
         self._relay: subprocess.Popen[str] | None = None
         self._namespaces: dict[str, str] = {}
@@ -157,7 +159,7 @@ class Lab:
             self._command(f"loss {round(loss * 1e6)}")
 
     def cut_link(self, towards: str = "both") -> None:
-        """Silence: every packet towards "server", "client" or "both" is lost, those under way too."""
+        """Loses every packet towards "server", "client" or "both", those under way too."""
         self._command(f"cut {towards}")
 
     def join_link(self) -> None:
@@ -173,7 +175,7 @@ class Lab:
 
     @contextlib.contextmanager
     def inside(self, side: str) -> Iterator[None]:
-        """This thread stands on that side: sockets it opens and processes it starts belong there."""
+        """Puts this thread on that side: what it opens and starts belongs there."""
         with open("/proc/thread-self/ns/net") as home, open(self._namespaces[side]) as there:
             self._enter_namespace(there.fileno())
             try:
