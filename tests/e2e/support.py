@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the end-to-end tests share: a server under test, a strict client, and a runner.
 
-The environment decides what is tested: WEIR is the program (default: build/weir), WEIR_ENGINES a list
-of engines with commas (default: all), and WEIR_SLOW is set where a sanitizer makes everything slower.
+The environment decides what is tested: WEIR is the program (default: build/weir), WEIR_ENGINES a
+list of engines with commas (default: all), WEIR_SLOW is set where a sanitizer slows everything down.
 """
 
 from __future__ import annotations
@@ -442,7 +442,7 @@ def _groups(words: list[str]) -> Iterator[unittest.TestSuite]:
             continue
         suite = suites.setdefault(getattr(value, "engine", ""), unittest.TestSuite())
         tests = loader.loadTestsFromTestCase(value)
-        chosen = [test for test in tests if all(word in test.id() for word in words)]
+        chosen = [test for test in tests if all(word in str(test) for word in words)]
         suite.addTest(unittest.TestSuite(chosen))
     yield from suites.values()
 

@@ -3,14 +3,13 @@
 """When did the last byte arrive? Three answers for one response over a long link, side by side.
 
 For each engine and size: what write() says (accepted_us), what Weir's log says (delivered_us), and
-what the client measured from the first byte of its request to the last byte of the response. Exits 0
-if the log is right everywhere, 1 if it is not, 77 if this host cannot have the link.
+what the client measured from the first byte of its request to the last byte of the response. Exits
+0 if the log is right everywhere, 1 if it is not, 77 if this host cannot have the link.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import pathlib
@@ -23,7 +22,7 @@ from collections.abc import Iterator
 from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from demo_chart import chart_svg  # noqa: E402
+from demo_chart import Row, chart_svg  # noqa: E402
 from lab import ROOT, Lab, LabUnavailable  # noqa: E402
 
 SIZES_KB = (128, 256, 512, 1024)
@@ -37,25 +36,10 @@ WAIT_SECONDS_MAX = 30.0
 EXIT_UNAVAILABLE = 77
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One response. Times in seconds."""
-
-    engine: str
-    size_kb: int
-    accepted: float
-    delivered: float | None
-    client: float
-
-    @property
-    def difference(self) -> float | None:
-        return None if self.delivered is None else self.delivered - self.client
-
-    @property
-    def right(self) -> bool:
-        if self.difference is None:
-            return False
-        return abs(self.difference) <= max(TOLERANCE_SHARE * self.client, TOLERANCE_SECONDS)
+def is_right(row: Row) -> bool:
+    if row.difference is None:
+        return False
+    return abs(row.difference) <= max(TOLERANCE_SHARE * row.client, TOLERANCE_SECONDS)
 
 
 def client_fetch(lab: Lab, target: str, size: int) -> float:
@@ -164,16 +148,15 @@ class Table:
         )
         self._engine = row.engine
         line = " ".join(f"{cell:>{width}}" for cell, (_, width) in zip(cells, self.COLUMNS))
-        verdict = f"{self._good}right" if row.right else f"{self._bad}WRONG"
+        verdict = f"{self._good}right" if is_right(row) else f"{self._bad}WRONG"
         print(f"{line}  {verdict}{self._plain}", flush=True)
 
     def end(self) -> None:
         print(
-            f"\n{self._faint}write(): the kernel took the last byte, which is what most servers log."
-            "\nWeir's log: the client's kernel acknowledged it. The client: by its own clock, from the"
-            "\nfirst byte it sent to the last it read. Right: within"
-            f" {TOLERANCE_SHARE * 100:g} % of that, or {TOLERANCE_SECONDS * 1000:g} ms (one delayed"
-            f"\nACK) where that is more.{self._plain}\n"
+            f"\n{self._faint}write(): the kernel took the last byte; most servers log that. Weir's log:"
+            "\nthe client's kernel acknowledged it. The client: by its own clock, from the first byte"
+            f"\nit sent to the last it read. Right: within {TOLERANCE_SHARE * 100:g} % of that, or"
+            f"\n{TOLERANCE_SECONDS * 1000:g} ms (one delayed ACK) where that is more.{self._plain}\n"
         )
 
 
@@ -235,7 +218,7 @@ def main() -> int:
     options.svg.parent.mkdir(parents=True, exist_ok=True)
     options.svg.write_text(chart_svg(rows, conditions))
     print(f"Picture: {options.svg}")
-    return 0 if all(row.right for row in rows) else 1
+    return 0 if all(is_right(row) for row in rows) else 1
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from html import escape
-from typing import Protocol
 
 # Seconds: without time stamps, with them, and what it really took. The talk's first table ("IO Core
 # Refresh - Net module", Apache Traffic Server Summit 2021).
@@ -41,28 +41,20 @@ FONTS = """text { font: 13px system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-
 .axis { font-size: 11px; text-anchor: end; }"""
 
 
-class Row(Protocol):
-    """What the chart reads of a measurement. Times in seconds."""
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One response. Times in seconds."""
+
+    engine: str
+    size_kb: int
+    accepted: float
+    delivered: float | None
+    client: float
 
     @property
-    def engine(self) -> str:
-        ...
-
-    @property
-    def size_kb(self) -> int:
-        ...
-
-    @property
-    def accepted(self) -> float:
-        ...
-
-    @property
-    def delivered(self) -> float | None:
-        ...
-
-    @property
-    def client(self) -> float:
-        ...
+    def difference(self) -> float | None:
+        """How far the log is off what the client measured."""
+        return None if self.delivered is None else self.delivered - self.client
 
 
 def _style() -> str:
@@ -126,7 +118,7 @@ def _panel(
 def _agreement(rows: Sequence[Row]) -> str:
     """How far the log is off the client, over all engines."""
     engines = list(dict.fromkeys(row.engine for row in rows))
-    known = [abs(row.delivered - row.client) for row in rows if row.delivered is not None]
+    known = [abs(row.difference) for row in rows if row.difference is not None]
     if len(known) < len(rows):
         return "Some responses were never seen to arrive."
     names = ", ".join(engines[:-1]) + " and " + engines[-1] if len(engines) > 1 else engines[0]
