@@ -17,6 +17,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -152,12 +153,13 @@ class Table:
         print(f"{line}  {verdict}{self._plain}", flush=True)
 
     def end(self) -> None:
-        print(
-            f"\n{self._faint}write(): the kernel took the last byte; most servers log that. Weir's log:"
-            "\nthe client's kernel acknowledged it. The client: by its own clock, from the first byte"
-            f"\nit sent to the last it read. Right: within {TOLERANCE_SHARE * 100:g} % of that, or"
-            f"\n{TOLERANCE_SECONDS * 1000:g} ms (one delayed ACK) where that is more.{self._plain}\n"
+        words = (
+            "write(): the kernel took the last byte; most servers log that. Weir's log: the client's"
+            " kernel acknowledged it. The client: by its own clock, from the first byte it sent to the"
+            f" last it read. Right: within {TOLERANCE_SHARE * 100:g} % of that, or"
+            f" {TOLERANCE_SECONDS * 1000:g} ms (one delayed ACK) where that is more."
         )
+        print(f"\n{self._faint}{textwrap.fill(words, 92)}{self._plain}\n")
 
 
 def measure(
