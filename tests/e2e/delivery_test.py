@@ -114,7 +114,7 @@ class DeliveryTest(unittest.TestCase):
 
     def test_a_link_that_dies(self) -> None:
         lab = self.link()
-        server = self.serve(lab, "--min-rate", "20000")
+        server = self.serve(lab, "--send-timeout", "3")
         with server.connect(receive_bytes=4 * KB * KB) as client:
             body_bytes = self.cut_when_flowing(lab, client)
             entry = server.log_of("/huge", 30)
@@ -125,7 +125,7 @@ class DeliveryTest(unittest.TestCase):
     def test_a_response_that_never_arrives(self) -> None:
         # The kernel took all of it: only the missing acknowledgement tells.
         lab = self.link()
-        server = self.serve(lab, "--min-rate", "20000")
+        server = self.serve(lab, "--send-timeout", "3")
         with server.connect() as client:
             client.get("/64kb?first")
             client.request("/64kb?second")

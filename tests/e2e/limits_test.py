@@ -98,7 +98,7 @@ class LimitsTest(unittest.TestCase):
                 self.assertTrue(client.ended())
 
     def test_idle_does_not_cut_a_transfer(self) -> None:
-        server = self.serve("--idle-timeout", "0.3", "--min-rate", "1000")
+        server = self.serve("--idle-timeout", "0.3", "--header-timeout", "0.3")
         with server.connect(receive_bytes=32768) as client:
             client.request("/huge")
             client.head()
@@ -115,27 +115,37 @@ class LimitsTest(unittest.TestCase):
             self.assertIn(client.response().status, (405, 408))
             self.assertTrue(client.ended(3))
 
-    def test_a_reader_below_the_minimum_rate(self) -> None:
-        server = self.serve("--min-rate", "50000")
-        with server.connect(receive_bytes=16384) as client:
+    def test_a_reader_that_stops(self) -> None:
+        server = self.serve("--send-timeout", "1.5")
+        with server.connect(receive_bytes=32768) as client:
             client.request("/huge")
             head = client.head()
-            received = client.take(1)
-            for _ in range(3):
-                received += client.take(1)
-                time.sleep(0.3)
-            entry = server.log_of("/huge", 40)
-            self.assertEqual(entry["outcome"], "timeout")
-            self.assertLess(entry["delivered_bytes"], HUGE_BYTES)
-            total = len(received) + len(client.buffer) + client.drain(2)
-            # What this kernel got is what the other one counted: it rested while the time ran out.
-            self.assertLessEqual(
-                entry["delivered_bytes"], max(total, client.received - head.head_bytes)
-            )
+            client.take(100_000)
+            body_bytes = client.wait_until_quiet(0.3) - head.head_bytes
+            entry = server.log_of("/huge")
+            self.assertEqual((entry["outcome"], entry["delivered_us"]), ("timeout", None))
+            self.assertEqual(entry["delivered_bytes"], body_bytes)
+            client.drain()
         self.assertEqual(server.get("/small").body, SMALL)
 
+    def test_a_reader_below_the_minimum_rate(self) -> None:
+        # It takes something all the time, but only a hundredth of its due.
+        server = self.serve("--min-rate", "1000000", "--send-timeout", "1")
+        with server.connect(receive_bytes=16384) as client:
+            client.request("/huge")
+            client.head()
+            began = time.monotonic()
+            with contextlib.suppress(ConnectionResetError, EOFError):
+                while time.monotonic() - began < 6 * support.PATIENCE:
+                    client.take(500)
+                    time.sleep(0.05)
+            self.assertLess(time.monotonic() - began, 4 * support.PATIENCE)
+        entry = server.log_of("/huge")
+        self.assertEqual(entry["outcome"], "timeout")
+        self.assertLess(entry["delivered_bytes"], HUGE_BYTES)
+
     def test_a_reader_above_the_minimum_rate(self) -> None:
-        server = self.serve("--min-rate", "50000")
+        server = self.serve("--min-rate", "50000", "--send-timeout", "1")
         with server.connect(receive_bytes=65536) as client:
             client.request("/huge")
             client.head()
@@ -143,6 +153,7 @@ class LimitsTest(unittest.TestCase):
             while time.monotonic() - began < 4:
                 client.take(50_000)
                 time.sleep(0.1)
+            client.reset()
         self.assertEqual(server.log_of("/huge")["outcome"], "reset")
 
     def test_the_connection_limit(self) -> None:

@@ -49,7 +49,7 @@ FIELDS: dict[str, tuple[str, bool]] = {
     "delivered_us": (NUMBER, True),
     "delivered_by": (TEXT, False),
     "delivered_bytes": (NUMBER, False),
-    "outcome": (TEXT, False),
+    "outcome": (TEXT, True),
     "rtt_us": (NUMBER, True),
     "retransmits": (NUMBER, True),
     "cache": (TEXT, False),
@@ -223,7 +223,8 @@ class LogTest(unittest.TestCase):
         server = self.serve("--delivery", "off")
         server.get("/128kb")
         entry = server.log()[0]
-        self.assertEqual((entry["delivered_by"], entry["delivered_us"]), ("none", None))
+        unknown = (entry["delivered_by"], entry["delivered_us"], entry["outcome"])
+        self.assertEqual(unknown, ("none", None, None))
         self.assertEqual((entry["status"], entry["body_bytes"]), (200, SIZE))
 
     # One line for each transaction

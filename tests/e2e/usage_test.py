@@ -29,6 +29,7 @@ BAD_USAGE = (
     ("serve", "--log-format", "xml"),
     ("serve", "--header-timeout", "-1"),
     ("serve", "--header-timeout", "soon"),
+    ("serve", "--send-timeout", "0"),
     ("serve", "--min-rate", "fast"),
     ("serve", "--max-connections", "0"),
     ("serve", "a", "b"),
