@@ -83,8 +83,8 @@ class DeliveryTest(unittest.TestCase):
         server = self.serve(self.link())
         with server.connect() as client:
             began = time.monotonic()
-            for i in range(4):
-                client.request(f"/64kb?{i}")
+            requests = [f"GET /64kb?{i} HTTP/1.1\r\nHost: a.example\r\n\r\n" for i in range(4)]
+            client.send("".join(requests))
             seconds = []
             for _ in range(4):
                 client.response()

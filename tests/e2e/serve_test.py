@@ -81,8 +81,6 @@ REFUSED = (
     ("lower-case HTTP", f"GET / http/1.1\r\n{HOST}\r\n", (400, 505)),
     ("HTTP/2 in clear", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", (400, 505)),
     ("HTTP/3.0", f"GET / HTTP/3.0\r\n{HOST}\r\n", (400, 505)),
-    ("a broken escape", f"GET /%zz HTTP/1.1\r\n{HOST}\r\n", (400, 404)),
-    ("an escaped NUL", f"GET /small.txt%00.html HTTP/1.1\r\n{HOST}\r\n", (400, 404)),
     ("a TLS greeting", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", (400,)),
     ("a target of 10 KB", f"GET /{'a' * 10000} HTTP/1.1\r\n{HOST}\r\n", (414,)),
     ("a header of 40 KB", f"GET / HTTP/1.1\r\n{HOST}A: {'b' * 40000}\r\n\r\n", (431,)),
@@ -108,6 +106,9 @@ ESCAPES = (
     "//../secret",
     "/./../secret",
     "/..;/secret",
+    "/%zz/../../secret",
+    "/..%00/secret",
+    "/small.txt%00.html",
     "/%252e%252e/secret",
     "/%c0%ae%c0%ae/secret",
     "/link-out",
@@ -556,6 +557,7 @@ class ServeTest(unittest.TestCase):
         path = self.root / f"changed-{self.engine}"
         path.write_bytes(b"old")
         tag = self.server.get(f"/{path.name}")["ETag"]
+        time.sleep(0.05)  # longer than a tick of the file system's clock
         path.write_bytes(b"new")
         wait_for("the new file", lambda: self.server.get(f"/{path.name}").body == b"new", 2)
         self.assertNotEqual(self.server.get(f"/{path.name}")["ETag"], tag)
