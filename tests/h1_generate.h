@@ -147,7 +147,7 @@ static void put_chunked_body(struct stream *stream)
     for (unsigned count = random_below(4); count > 0; count--) {
         unsigned size = 1 + random_below(20);
         put_number(stream, RANDOM_OF("%x", "%X", "0%x", "0000%X"), size);
-        put(stream, RANDOM_OF("", "", ";a", ";a=b", ";a=\"b;\\\"c\"", " ; a\t= b ;c"));
+        put(stream, RANDOM_OF("", "", ";a", "\t;a", ";a=b", ";a=\"b;\\\"c\"", " ; a\t= b ;c"));
         put(stream, "\r\n");
         put_random(stream, "abc\r\n0:", size, 0);
         put(stream, "\r\n");

@@ -58,11 +58,26 @@ static size_t span(const char *text, const char *end, unsigned classes)
     return (size_t)(at - text);
 }
 
-/* `name` is a token, in which no byte but a letter becomes a letter, nor any but '-' a '-', by |
- * 0x20. */
+static uint64_t load_lower(const char *text)
+{
+    uint64_t bytes;
+
+    memcpy(&bytes, text, sizeof(bytes));
+    return bytes | UINT64_C(0x2020202020202020);
+}
+
+/*
+ * `lower`, in small letters and '-', has the length of `name`, which is a token: no other byte that
+ * a token may hold becomes a letter or a '-' by | 0x20.
+ */
 static bool name_is(struct weir__text name, const char *lower)
 {
-    for (size_t i = 0; i < name.length; i++)
+    size_t i = 0;
+
+    for (; i + sizeof(uint64_t) <= name.length; i += sizeof(uint64_t))
+        if (load_lower(name.data + i) != load_lower(lower + i))
+            return false;
+    for (; i < name.length; i++)
         if ((name.data[i] | 0x20) != lower[i])
             return false;
     return true;

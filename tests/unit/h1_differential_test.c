@@ -254,11 +254,12 @@ static regex_t patterns[REASON_COUNT];
 static unsigned refusals[REASON_COUNT];
 
 /* What is accepted here and refused there, or understood in another way, on purpose. */
-enum leniency { METHOD, LONGER_NAME, TRAILER, CONNECTION, LENIENCY_COUNT };
+enum leniency { METHOD, LONGER_NAME, TRAILER, CHUNK_TAB, CONNECTION, LENIENCY_COUNT };
 static const char *const leniency_texts[LENIENCY_COUNT] = {
     [METHOD] = "a method that libhttp-parser does not know",
     [LONGER_NAME] = "another field whose name begins with Transfer-Encoding",
     [TRAILER] = "Content-Length or Transfer-Encoding as a trailer, which is dropped here",
+    [CHUNK_TAB] = "a tab behind a chunk's size and before its extension",
     [CONNECTION] = "a Connection that libhttp-parser reads in another way",
 };
 static unsigned leniencies[LENIENCY_COUNT];
@@ -473,7 +474,7 @@ static bool longer_name(const struct weir__request *request)
 }
 
 static bool leniency_find(const struct ours *ours, const struct theirs *theirs,
-                          enum leniency *leniency)
+                          const struct stream *stream, enum leniency *leniency)
 {
     const struct weir__request *request = &ours->request;
 
@@ -481,8 +482,13 @@ static bool leniency_find(const struct ours *ours, const struct theirs *theirs,
     if (theirs->error == HPE_INVALID_METHOD && request->method == WEIR__METHOD_OTHER)
         return true;
     *leniency = LONGER_NAME;
-    if (theirs->error == HPE_INVALID_TRANSFER_ENCODING && longer_name(request))
+    if ((theirs->error == HPE_INVALID_TRANSFER_ENCODING ||
+         theirs->error == HPE_UNEXPECTED_CONTENT_LENGTH) &&
+        longer_name(request))
         return true;
+    *leniency = CHUNK_TAB;
+    if (theirs->chunked && theirs->error == HPE_INVALID_CHUNK_SIZE)
+        return stream->data[theirs->length] == '\t';
     *leniency = TRAILER;
     return theirs->head_complete && theirs->chunked &&
            (theirs->error == HPE_INVALID_CONTENT_LENGTH ||
@@ -496,7 +502,7 @@ static void acceptance_check(const struct ours *ours, const struct theirs *their
     const char *difference;
     enum leniency leniency;
 
-    if (leniency_find(ours, theirs, &leniency)) {
+    if (leniency_find(ours, theirs, stream, &leniency)) {
         leniencies[leniency]++;
         return;
     }
