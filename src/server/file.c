@@ -301,6 +301,8 @@ static int load_regular(struct weir__file *file, int root, const char *name, int
         file->modified_s = modified_ns / SECOND_NS;
     file->settled = true;
     for (int i = 0; i < WEIR__CODING_COUNT; i++) {
+        if (file->representations[i].descriptor >= 0)
+            file->is_open = true;
         if (file->versions[i].changed_ns / SECOND_NS + SETTLED_AFTER_S > wall_s)
             file->settled = false;
         if (file->available >> i & 1 && (result = format_fields(file, (enum weir__coding)i)) != 0)

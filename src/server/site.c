@@ -17,8 +17,9 @@
 
 #define SECOND_NS UINT64_C(1000000000)
 
-#define FILES_DEFAULT  1024
-#define OTHERS_DEFAULT 1024
+#define OPEN_FILES_DEFAULT 256
+#define FILES_DEFAULT      1024
+#define OTHERS_DEFAULT     1024
 
 /* Everything in a redirect's header but the path and the query. */
 #define REDIRECT_FIXED_MAX 512
@@ -50,6 +51,7 @@ struct exchange {
 void weir__site_options_init(struct weir__site_options *options)
 {
     *options = (struct weir__site_options){
+        .open_files_max = OPEN_FILES_DEFAULT,
         .files_max = FILES_DEFAULT,
         .others_max = OTHERS_DEFAULT,
     };
@@ -58,16 +60,20 @@ void weir__site_options_init(struct weir__site_options *options)
 int weir__site_new(struct weir__site **site, const char *root,
                    const struct weir__site_options *options)
 {
-    if (options->files_max == 0 || options->others_max == 0)
+    if (options->open_files_max == 0 || options->files_max == 0 || options->others_max == 0)
         return WEIR_EINVAL;
+    struct weir__file_cache_bounds bounds = {
+        .opened_max = options->open_files_max,
+        .files_max = options->files_max,
+        .others_max = options->others_max,
+    };
     struct weir__site *made = weir__allocate_zeroed(1, sizeof(*made));
     if (!made)
         return WEIR_ENOMEM;
     weir__date_cache_init(&made->date);
     int error = weir__root_open(root);
     if (error >= 0)
-        error = weir__file_cache_init(&made->cache, error, options->seed, options->files_max,
-                                      options->others_max);
+        error = weir__file_cache_init(&made->cache, error, options->seed, &bounds);
     if (error < 0) {
         weir__release(made);
         return error;
