@@ -251,7 +251,12 @@ static void test_changes(void **state)
         assert_int_equal(rename("next", "file"), 0);
         now_ns += BELIEF;
         assert_string_equal(look("file"), "move");
-        /* changed in place */
+        /* changed in place: the same size, the same time of modification */
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL); /* a file system's clock ticks */
+        tree_write("file", "edit", sizes[i], OLD_S);
+        now_ns += BELIEF;
+        assert_string_equal(look("file"), "edit");
+        /* changed in place, with another time */
         tree_write("file", "again", sizes[i], OLD_S + 1);
         now_ns += BELIEF;
         assert_string_equal(look("file"), "agai");
