@@ -3,8 +3,8 @@
 #define WEIR_ENGINE_SOCKET_H
 
 /*
- * Calls on real sockets that the engines share. socket_linux.c has them with time stamps and TCP_INFO;
- * socket_posix.c has them with POSIX alone, for another system to start from.
+ * Calls on real sockets that the engines share. socket_linux.c has them with time stamps and
+ * TCP_INFO; socket_posix.c has them with POSIX alone, for another system to start from.
  */
 
 #include <stdbool.h>
@@ -17,7 +17,8 @@
 /* errno (positive) as a WEIR_E* code. */
 int weir__error_from_errno(int error);
 
-/* The synchronous half of struct weir__engine_ops, for descriptors. All sockets are non-blocking. */
+/* The synchronous half of struct weir__engine_ops, for descriptors. All sockets are non-blocking.
+ */
 uint64_t weir__clock_now_ns(struct weir__engine *engine);
 int64_t weir__clock_wall_offset_ns(struct weir__engine *engine);
 int weir__socket_listen(struct weir__engine *engine, struct weir__socket *socket,
@@ -44,7 +45,8 @@ int weir__descriptor_accept(int listener);
 /* What the calls below return, beside bytes and errors, when the socket is not ready. */
 #define WEIR__WOULD_BLOCK (-1000)
 
-/* Reads at most `size` bytes; 0 at the end. `at_ns`: the receive stamp on the loop's clock, or 0. */
+/* Reads at most `size` bytes; 0 at the end. `at_ns`: the receive stamp on the loop's clock, or 0.
+ */
 int64_t weir__descriptor_receive(int descriptor, void *data, size_t size, bool stamps,
                                  uint64_t *at_ns);
 /* `flags`: WEIR__SEND_*. Return bytes taken, an outcome or an error. */
@@ -53,8 +55,8 @@ int64_t weir__descriptor_send(int descriptor, const struct iovec *parts, unsigne
 int64_t weir__descriptor_send_file(int descriptor, int file, uint64_t offset, uint64_t length,
                                    unsigned flags);
 /*
- * Takes stamps from the error queue, at most `count`; fewer than `count` means that it is empty now.
- * Leaves SO_ERROR for whoever asks.
+ * Takes stamps from the error queue, at most `count`; fewer than `count` means that it is empty
+ * now. Leaves SO_ERROR for whoever asks.
  */
 unsigned weir__descriptor_stamps(int descriptor, struct weir__stamp *stamps, unsigned count);
 /* Takes SO_ERROR: 0 or a negative WEIR_E*. */
