@@ -219,13 +219,9 @@ static bool accept_try(struct sim *sim, struct weir__op *op)
             return op_finish(sim, op, handle);
         memmove(listener->backlog, listener->backlog + 1,
                 --listener->backlog_count * sizeof(struct sim_socket *));
-        struct weir__completion completion = {.result = handle};
-        completion.more = !weir__sim_fault(sim, sim->options.receive_final);
         weir__sim_trace(sim, "s%u accepted as handle %d", socket->number, handle);
-        op_complete(sim, op, &completion);
+        op_complete(sim, op, &(struct weir__completion){.result = handle, .more = true});
         done = true;
-        if (!completion.more)
-            return true;
     }
     if (op_private(op)->cancelled)
         return op_finish(sim, op, WEIR_ECANCELLED);
@@ -243,8 +239,7 @@ static bool connect_try(struct sim *sim, struct weir__op *op)
     return op_private(op)->cancelled && op_finish(sim, op, WEIR_ECANCELLED);
 }
 
-/* One chunk; whether the operation goes on. */
-static bool receive_chunk(struct sim *sim, struct weir__op *op)
+static void receive_chunk(struct sim *sim, struct weir__op *op)
 {
     struct sim_socket *socket = weir__sim_socket_of(op->socket);
     struct weir__sim_flow *in = socket->in;
@@ -258,14 +253,13 @@ static bool receive_chunk(struct sim *sim, struct weir__op *op)
     length = weir__sim_flow_read(sim, in, sim->chunk, length, &at_ns);
     struct weir__completion completion = {
         .result = (int64_t)length,
+        .more = true,
         .data = is_virtual ? sim->zeros : sim->chunk,
         .at_ns = socket->prepared ? at_ns : 0,
-        .more = !weir__sim_fault(sim, sim->options.receive_final),
     };
     op_complete(sim, op, &completion);
     if (!is_virtual)
         memset(sim->chunk, 0xa5, length); /* valid during the call only */
-    return completion.more;
 }
 
 static bool receive_try(struct sim *sim, struct weir__op *op)
@@ -280,9 +274,8 @@ static bool receive_try(struct sim *sim, struct weir__op *op)
         /* A cancelled receive may have had some chunks already, as io_uring's queue holds them. */
         if (op_private(op)->cancelled && weir__sim_chance(sim, 500))
             return op_finish(sim, op, WEIR_ECANCELLED);
+        receive_chunk(sim, op);
         done = true;
-        if (!receive_chunk(sim, op))
-            return true;
     }
     if (op_private(op)->cancelled)
         return op_finish(sim, op, WEIR_ECANCELLED);
@@ -596,7 +589,6 @@ void weir__sim_options_draw(struct weir__sim_options *options, uint64_t seed)
     options->stamps = !weir__sim_chance(&sim, 200);
     options->short_send = draw_chance(&sim, 500);
     options->short_receive = draw_chance(&sim, 500);
-    options->receive_final = draw_chance(&sim, 500);
     options->defer = draw_chance(&sim, 500);
     options->defer_ns_max = draw_magnitude(&sim, 1000, 20 * SIM_MSEC_NS);
     options->shuffle = draw_chance(&sim, 1000);

@@ -48,7 +48,6 @@ struct weir__sim_options {
     /* Awkwardness: legal, but seldom seen. */
     unsigned short_send;    /* a SEND takes a part of what there is room for */
     unsigned short_receive; /* a chunk is cut at a random point */
-    unsigned receive_final; /* RECEIVE and ACCEPT end with a good result: to be submitted again */
     unsigned defer;         /* an operation is not looked at for a while */
     uint64_t defer_ns_max;
     unsigned shuffle; /* completions of one `wait` come in random order */
@@ -104,6 +103,7 @@ const struct weir__sim_flow *weir__sim_flow_find(const struct weir__engine *engi
                                                  const struct weir_address *from,
                                                  const struct weir_address *to);
 uint64_t weir__sim_flow_accepted(const struct weir__sim_flow *flow);
+uint64_t weir__sim_flow_sent(const struct weir__sim_flow *flow);
 uint64_t weir__sim_flow_arrived(const struct weir__sim_flow *flow);
 uint64_t weir__sim_flow_acked(const struct weir__sim_flow *flow);
 /*

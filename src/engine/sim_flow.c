@@ -15,6 +15,7 @@
 
 /* Of the part without content. */
 #define SIM_VIRTUAL_SEGMENT_BYTES (64u << 20)
+#define SIM_VIRTUAL_BUFFER_BYTES  (512u << 20)
 /* Every second segment is acknowledged at once (RFC 9293, 3.8.6.3). */
 #define SIM_SEGMENTS_PER_ACK 2
 
@@ -150,8 +151,11 @@ uint64_t weir__sim_flow_room(const struct sim *sim, const struct weir__sim_flow 
 {
     uint64_t virtual_end = sim->options.virtual_bytes;
 
-    if (flow->accepted < virtual_end)
-        return virtual_end - flow->accepted;
+    if (flow->accepted < virtual_end) {
+        uint64_t end = flow->acked + SIM_VIRTUAL_BUFFER_BYTES;
+        end = end < virtual_end ? end : virtual_end;
+        return end > flow->accepted ? end - flow->accepted : 0;
+    }
     uint64_t acked = flow->acked > virtual_end ? flow->acked : virtual_end;
     uint64_t used = flow->accepted - acked;
     return used < flow->send_buffer ? flow->send_buffer - used : 0;
@@ -461,6 +465,11 @@ void weir__sim_flow_event(struct sim *sim, const struct sim_event *event)
 uint64_t weir__sim_flow_accepted(const struct weir__sim_flow *flow)
 {
     return flow->accepted;
+}
+
+uint64_t weir__sim_flow_sent(const struct weir__sim_flow *flow)
+{
+    return flow->sent;
 }
 
 uint64_t weir__sim_flow_arrived(const struct weir__sim_flow *flow)
