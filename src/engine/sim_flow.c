@@ -264,8 +264,9 @@ static void stamps_acked(struct sim *sim, struct weir__sim_flow *flow)
 
     while (done < flow->wish_count && flow->wishes[done].end <= flow->acked)
         stamp_queue(sim, flow, WEIR__STAMP_ACKED, flow->wishes[done++].end);
-    memmove(flow->wishes, flow->wishes + done, (flow->wish_count - done) * sizeof(*flow->wishes));
     flow->wish_count -= done;
+    if (done > 0)
+        memmove(flow->wishes, flow->wishes + done, flow->wish_count * sizeof(*flow->wishes));
 }
 
 /* Of a retransmission: once in a while the second one is needed. */
