@@ -33,7 +33,7 @@ static const struct error_entry *find(int error)
     };
     static const struct error_entry unknown = {"unknown", "unknown error"};
 
-    if (error > 0 || -error >= (int)(sizeof(entries) / sizeof(entries[0])))
+    if (error > 0 || error < WEIR_EIO)
         return &unknown;
     return &entries[-error];
 }

@@ -114,6 +114,8 @@ struct weir__op {
 struct weir__socket {
     int handle;  /* a file descriptor, or the sim engine's number; -1 = none */
     bool stamps; /* transmit stamps are enabled */
+    /* What the handshake put into the kernel's count of acknowledged bytes; the engine's to write. */
+    uint8_t handshake_bytes;
     struct weir__op *reader, *writer, *watcher; /* in flight; the engine's to write */
     _Alignas(max_align_t) unsigned char engine_private[WEIR__SOCKET_PRIVATE_BYTES];
 };

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+# The front door. The build itself is CMake's: see CMakePresets.json.
+
+LISTEN ?= 127.0.0.1:8080
+PREFIX ?= /usr/local
+SEEDS ?= 100000
+FUZZ_SECONDS ?= 60
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test demo bench fuzz sim install clean
+
+help:
+	@echo 'make build      build the program: build/weir'
+	@echo 'make run        serve examples/site on http://$(LISTEN)    (LISTEN=ADDR:PORT)'
+	@echo 'make test       run every test, sanitizer builds included'
+	@echo 'make demo       what write() says, what Weir says, what the client measured, over 320 ms'
+	@echo 'make bench      compare with nginx and h2o, and delivery on with delivery off'
+	@echo 'make fuzz       run each fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
+	@echo 'make sim        run SEEDS=$(SEEDS) simulations'
+	@echo 'make install    install below PREFIX=$(PREFIX)    (DESTDIR=... to stage it)'
+	@echo 'make clean      remove everything that was built'
+
+build:
+	@packaging/bootstrap build
+	@said=$$(cmake --preset release -DCMAKE_INSTALL_PREFIX='$(PREFIX)' 2>&1) \
+		|| { printf '%s\n' "$$said"; exit 1; }
+	@cmake --build --preset release
+
+run: build
+	@echo 'Weir serves examples/site on http://$(LISTEN)  (stop it with Ctrl-C; its access log follows)'
+	@exec build/weir serve examples/site --listen '$(LISTEN)' --access-log -
+
+test:
+	@packaging/bootstrap build test
+	@exec python3 tests/run
+
+demo: build
+	@packaging/bootstrap demo
+	@exec python3 tests/lab/demo.py
+
+bench: build
+	@packaging/bootstrap bench
+	@exec python3 bench/run.py
+
+fuzz:
+	@packaging/bootstrap build test
+	@exec python3 tests/run --fuzz '$(FUZZ_SECONDS)'
+
+sim:
+	@packaging/bootstrap build test
+	@exec python3 tests/run --sim '$(SEEDS)'
+
+install: build
+	@DESTDIR='$(DESTDIR)' cmake --install build
+
+clean:
+	rm -rf build build-*
