@@ -9,6 +9,7 @@
 
 #include <weir/error.h>
 
+#include "core/memory.h"
 #include "engine/sim_internal.h"
 
 /* What the sim keeps with an operation. */
@@ -522,8 +523,8 @@ void weir__sim_options_init(struct weir__sim_options *options, uint64_t seed)
     *options = (struct weir__sim_options){
         .seed = seed,
         .steps_max = UINT64_MAX,
-        .delay_ns_min = 50000,
-        .delay_ns_max = 50000,
+        .delay_ns_min = 1000,
+        .delay_ns_max = 1000,
         .bandwidth_min = 1000000000,
         .bandwidth_max = 1000000000,
         .segment_bytes_min = 65536,
@@ -608,7 +609,7 @@ void weir__sim_options_draw(struct weir__sim_options *options, uint64_t seed)
 
 int weir__sim_new(const struct weir__sim_options *options, struct weir__engine **engine)
 {
-    struct sim *sim = calloc(1, sizeof(*sim));
+    struct sim *sim = weir__allocate_zeroed(1, sizeof(*sim));
 
     if (!sim)
         return WEIR_ENOMEM;
@@ -618,12 +619,12 @@ int weir__sim_new(const struct weir__sim_options *options, struct weir__engine *
     sim->now_ns = weir__sim_between(sim, 1, 1000000000000);
     sim->faults = true;
     sim->port_next = 32768;
-    sim->chunk = malloc(options->receive_bytes);
-    sim->zeros = calloc(1, options->receive_bytes);
+    sim->chunk = weir__allocate(options->receive_bytes);
+    sim->zeros = weir__allocate_zeroed(1, options->receive_bytes);
     if (!sim->chunk || !sim->zeros) {
-        free(sim->chunk);
-        free(sim->zeros);
-        free(sim);
+        weir__release(sim->chunk);
+        weir__release(sim->zeros);
+        weir__release(sim);
         return WEIR_ENOMEM;
     }
     *engine = &sim->engine;
@@ -655,9 +656,9 @@ static void sim_close(struct weir__engine *engine)
     free(sim->handles);
     free(sim->sockets);
     free(sim->flows);
-    free(sim->chunk);
-    free(sim->zeros);
-    free(sim);
+    weir__release(sim->chunk);
+    weir__release(sim->zeros);
+    weir__release(sim);
 }
 
 void weir__sim_set_faults(struct weir__engine *engine, bool enabled)

@@ -7,9 +7,9 @@
  * connection live in the same engine, time is virtual, and the same seed under the same program
  * gives the same trace, always. Single-threaded, but for `wake`.
  *
- * Its own memory is that of the simulated machine, not libweir's: it comes from the C library, so
- * that a test can make libweir's allocations fail, or count them, without the kernel being in the
- * way.
+ * What it keeps for the simulated machine (sockets, bytes, events) is not libweir's memory: it comes from
+ * the C library, so that a test can make libweir's allocations fail, or count them, without the kernel
+ * being in the way.
  */
 
 #include <stdbool.h>

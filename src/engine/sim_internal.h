@@ -104,7 +104,6 @@ struct sim_socket {
     bool closed;   /* the program has closed it; the kernel may still be sending */
     bool prepared; /* receive and transmit stamps are wanted */
     bool stamps;
-    bool watch_until_acked; /* WATCH ends with our FIN's ACK, else as soon as both FINs are there */
     uint64_t established_ns;
     struct weir_address local, peer;
     struct weir__sim_flow *out, *in;

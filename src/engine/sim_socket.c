@@ -118,7 +118,6 @@ struct sim_socket *weir__sim_socket_new(struct sim *sim)
         abort();
     socket->number = (unsigned)sim->socket_count;
     socket->handle = -1;
-    socket->watch_until_acked = weir__sim_chance(sim, 500);
     weir__sim_grow((void **)&sim->sockets, sim->socket_count, &sim->socket_capacity,
                    sizeof(*sim->sockets));
     sim->sockets[sim->socket_count++] = socket;
@@ -397,8 +396,7 @@ void weir__sim_socket_event(struct sim *sim, const struct sim_event *event)
 
 bool weir__sim_socket_ended(const struct sim_socket *socket)
 {
-    return socket->out && socket->out->fin_wanted && socket->in->fin_arrived &&
-           (socket->out->fin_acked || !socket->watch_until_acked);
+    return socket->out && socket->out->fin_acked && socket->in->fin_arrived;
 }
 
 int weir__sim_socket_shutdown(struct weir__engine *engine, struct weir__socket *socket)
