@@ -8,6 +8,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef WEIR_PORTABLE
+#include "engine/sim.h"
+#endif
 #include "support/memory_fail.h"
 
 #define WAIT_MAX_NS   (10 * UINT64_C(1000000000))
@@ -19,6 +22,7 @@ static const struct engine_entry entries[] = {
     /* All its sockets receive from one pool of buffers, which a busy one can keep empty. */
     {.name = "io_uring", .ops = &weir__io_uring_engine, .kernel = true, .waits_behind_busy = 500},
     {.name = "epoll", .ops = &weir__epoll_engine, .kernel = true},
+    {.name = "sim", .ops = &weir__sim_engine},
 #endif
     {.name = "poll", .ops = &weir__poll_engine, .kernel = true},
 };
@@ -305,6 +309,7 @@ void listener_open(struct engine_fixture *f, struct weir__socket *listener,
 {
     static const struct weir__listen_options options = {.backlog = 64};
 
+    *listener = (struct weir__socket){.handle = -1};
     memset(address, 0, sizeof(*address));
     address->socket.ipv4.sin_family = AF_INET;
     address->socket.ipv4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
