@@ -333,11 +333,12 @@ static void reopen_that_fails_keeps_the_old_file(void **state)
  */
 static size_t take_until_full(int reader)
 {
+    static char taken_bytes[4096];
     size_t taken = 0;
     int held = 0;
-    for (uint64_t began = clock_ms(); held < 4096; pause_ms(1)) {
+    for (uint64_t began = clock_ms(); held < 4096;) {
         assert_true(clock_ms() - began < PATIENCE_MS);
-        taken += held > 0 ? strlen(read_descriptor(reader)) : 0;
+        taken += (size_t)read(reader, taken_bytes, (size_t)held);
         pause_ms(5);
         assert_int_equal(ioctl(reader, FIONREAD, &held), 0);
     }
@@ -359,7 +360,8 @@ static void reopen_in_mid_line_begins_with_a_whole_line(void **state)
     assert_int_equal(symlink(fifo, fixture->path), 0);
     assert_int_equal(start(fixture, 1), 0);
     unsigned accepted = fill(fixture, 10);
-    assert_int_equal(strlen(read_descriptor(reader)), sizeof(filler));
+    char taken[sizeof(filler)];
+    assert_int_equal(read(reader, taken, sizeof(taken)), sizeof(filler));
     size_t in_pipe = take_until_full(reader) + 4096;
     assert_int_not_equal(in_pipe % 100, 0);
 
@@ -381,6 +383,8 @@ static void full_disk_is_told_and_survived(void **state)
     assert_true(put(fixture, "lost\n"));
     await_report(fixture, "weir: access log /dev/full: No space left on device\n");
     unsigned accepted = fill(fixture, 5);
+    pause_ms(250); /* two more tries, at least */
+    assert_null(strstr(read_descriptor(fixture->report_reader), "No space left"));
     assert_int_equal(weir__log_writer_stop(fixture->writer, 1000), 1 + accepted + 5);
     strcpy(fixture->path, "gone");
 }
@@ -424,6 +428,31 @@ static void standard_output_is_a_destination(void **state)
     assert_true(taken);
     assert_int_equal(written, 11);
     assert_string_equal(read_file(path), "out\nstill open\n");
+}
+
+/* A pipe as standard output stays blocking, for it is shared: the thread must not be caught in a
+ * write. */
+static void standard_output_that_nobody_reads_never_blocks(void **state)
+{
+    struct fixture *fixture = *state;
+    int ends[2];
+    strcpy(fixture->path, "-");
+    assert_int_equal(pipe(ends), 0);
+    fflush(stdout);
+    int kept = dup(STDOUT_FILENO);
+    dup2(ends[1], STDOUT_FILENO);
+    int error = start(fixture, 1);
+    unsigned accepted = error ? 0 : fill(fixture, 10);
+    uint64_t began = clock_ms();
+    uint64_t lost = error ? 0 : weir__log_writer_stop(fixture->writer, 100);
+    uint64_t took_ms = clock_ms() - began;
+    dup2(kept, STDOUT_FILENO);
+    close(kept);
+    close(ends[1]);
+    assert_int_equal(error, 0);
+    assert_true(took_ms < PATIENCE_MS / 2);
+    assert_int_equal(strlen(read_descriptor(ends[0])) / 100 + lost, accepted + 10);
+    close(ends[0]);
 }
 
 static void destination_that_cannot_be_opened_is_told(void **state)
@@ -499,6 +528,7 @@ int main(void)
         TEST(full_disk_is_told_and_survived),
         TEST(reader_that_leaves_is_told_and_survived),
         TEST(standard_output_is_a_destination),
+        TEST(standard_output_that_nobody_reads_never_blocks),
         TEST(destination_that_cannot_be_opened_is_told),
         TEST(line_longer_than_the_ring_is_dropped),
         TEST(every_failing_allocation_is_survived),
