@@ -41,7 +41,8 @@ struct weir_write_event {
     uint64_t bytes;
     /** For FAILED: how many of its bytes the kernel had taken. */
     uint64_t accepted_bytes;
-    /** For FAILED, why: WEIR_ERESET, WEIR_ETIMEDOUT, WEIR_EABORTED, WEIR_ETRUNCATED, ...; else 0. */
+    /** For FAILED, why: WEIR_ERESET, WEIR_ETIMEDOUT, WEIR_EABORTED, WEIR_ETRUNCATED, ...; else 0.
+     */
     int error;
 };
 

@@ -18,15 +18,16 @@ struct weir_listener;
  * returns. `stream` NULL: accepting failed with `error` (WEIR_EMFILE, WEIR_ENOBUFS, WEIR_ENOMEM,
  * WEIR_EIO); the listener tries again by itself after WEIR_ACCEPT_RETRY_MS.
  */
-typedef void (*weir_accept_fn)(struct weir_listener *listener, struct weir_stream *stream, int error);
+typedef void (*weir_accept_fn)(struct weir_listener *listener, struct weir_stream *stream,
+                               int error);
 #define WEIR_ACCEPT_RETRY_MS 100
 
 /** Runs once, after weir_listener_close; no accept follows it. Then the listener is freed. */
 typedef void (*weir_listener_close_fn)(struct weir_listener *listener);
 
 struct weir_listener_options {
-    uint32_t backlog;    /**< default 4096; the kernel caps it (net.core.somaxconn) */
-    bool share_port;     /**< SO_REUSEPORT: one listener for each thread. Default false. */
+    uint32_t backlog; /**< default 4096; the kernel caps it (net.core.somaxconn) */
+    bool share_port;  /**< SO_REUSEPORT: one listener for each thread. Default false. */
     struct weir_stream_options stream; /**< for each accepted stream */
 };
 
@@ -35,8 +36,8 @@ WEIR_API void weir_listener_options_init(struct weir_listener_options *options);
 
 /**
  * Listens at `address` and starts to accept. `options` may be NULL.
- * Returns 0, WEIR_EADDRINUSE, WEIR_EADDRNOTAVAIL, WEIR_EACCESS, WEIR_EMFILE, WEIR_ENOMEM, WEIR_EINVAL
- * or WEIR_EIO.
+ * Returns 0, WEIR_EADDRINUSE, WEIR_EADDRNOTAVAIL, WEIR_EACCESS, WEIR_EMFILE, WEIR_ENOMEM,
+ * WEIR_EINVAL or WEIR_EIO.
  */
 WEIR_API int weir_listener_start(struct weir_listener **listener, struct weir_loop *loop,
                                  const struct weir_address *address,

@@ -13,7 +13,8 @@
  */
 struct weir_loop;
 
-/** What drives a loop. All behave alike; they differ in speed and in what they ask of the kernel. */
+/** What drives a loop. All behave alike; they differ in speed and in what they ask of the kernel.
+ */
 enum weir_engine_kind {
     WEIR_ENGINE_AUTO,     /**< io_uring where it works, else epoll, else poll */
     WEIR_ENGINE_IO_URING, /**< Linux 6.1 or newer, and not forbidden by seccomp or sysctl */
@@ -35,10 +36,10 @@ struct weir_loop_options {
 WEIR_API void weir_loop_options_init(struct weir_loop_options *options);
 
 /**
- * Makes a loop. `options` may be NULL for the defaults. Call it on the thread that will run the loop:
- * io_uring binds itself to the thread that first submits.
- * Returns 0, WEIR_EINVAL, WEIR_ENOMEM, WEIR_EMFILE, or WEIR_ENOTSUP when the engine asked for by name
- * cannot be had (AUTO falls back instead).
+ * Makes a loop. `options` may be NULL for the defaults. Call it on the thread that will run the
+ * loop: io_uring binds itself to the thread that first submits. Returns 0, WEIR_EINVAL,
+ * WEIR_ENOMEM, WEIR_EMFILE, or WEIR_ENOTSUP when the engine asked for by name cannot be had (AUTO
+ * falls back instead).
  */
 WEIR_API int weir_loop_new(struct weir_loop **loop, const struct weir_loop_options *options);
 
@@ -49,8 +50,8 @@ WEIR_API void weir_loop_free(struct weir_loop *loop);
 WEIR_API int weir_loop_run(struct weir_loop *loop);
 
 /**
- * Waits at most `wait_ms` (-1: until something happens) and runs what is due, for callers with a loop
- * of their own. Returns 0 or WEIR_EIO.
+ * Waits at most `wait_ms` (-1: until something happens) and runs what is due, for callers with a
+ * loop of their own. Returns 0 or WEIR_EIO.
  */
 WEIR_API int weir_loop_run_once(struct weir_loop *loop, int64_t wait_ms);
 
@@ -58,16 +59,16 @@ WEIR_API int weir_loop_run_once(struct weir_loop *loop, int64_t wait_ms);
 WEIR_API void weir_loop_stop(struct weir_loop *loop);
 
 /**
- * Runs `function(loop, context)` on the loop's thread, soon, once, never inside this call. Any thread.
- * Posts from one thread run in their order. Posts that have not run when the loop is freed never do.
- * Returns 0, WEIR_EQUEUEFULL after 65,536 posts that have not run, or WEIR_ENOMEM.
+ * Runs `function(loop, context)` on the loop's thread, soon, once, never inside this call. Any
+ * thread. Posts from one thread run in their order. Posts that have not run when the loop is freed
+ * never do. Returns 0, WEIR_EQUEUEFULL after 65,536 posts that have not run, or WEIR_ENOMEM.
  */
 typedef void (*weir_post_fn)(struct weir_loop *loop, void *context);
 WEIR_API int weir_loop_post(struct weir_loop *loop, weir_post_fn function, void *context);
 
 /**
- * When this round of callbacks began, in nanoseconds of CLOCK_MONOTONIC (virtual time in simulation).
- * All times that libweir reports are on this clock. Loop's thread.
+ * When this round of callbacks began, in nanoseconds of CLOCK_MONOTONIC (virtual time in
+ * simulation). All times that libweir reports are on this clock. Loop's thread.
  */
 WEIR_API uint64_t weir_loop_now_ns(const struct weir_loop *loop);
 

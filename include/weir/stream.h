@@ -15,7 +15,8 @@ struct weir_loop;
 /** A connection. It lives until its `on_close` has returned. All calls: the loop's thread. */
 struct weir_stream;
 
-/** What a stream tells its owner. Callbacks run on the loop's thread, never inside a call of the owner. */
+/** What a stream tells its owner. Callbacks run on the loop's thread, never inside a call of the
+ * owner. */
 struct weir_stream_handler {
     /** The stream to a peer is open (outgoing connections only; an accepted stream is open). */
     void (*on_open)(struct weir_stream *stream);
@@ -31,7 +32,8 @@ struct weir_stream_handler {
      * The last callback of a stream, exactly one for each, after every write had its own. `reason`:
      * 0 after weir_stream_close ran its course; WEIR_EABORTED after weir_stream_abort; WEIR_ERESET,
      * WEIR_ETIMEDOUT, WEIR_EREFUSED, WEIR_EUNREACHABLE, WEIR_ETRUNCATED, WEIR_EIO for a connection
-     * that died or never came to be. weir_stream_delivery_info still answers; then the stream is freed.
+     * that died or never came to be. weir_stream_delivery_info still answers; then the stream is
+     * freed.
      */
     void (*on_close)(struct weir_stream *stream, int reason);
 };
@@ -53,8 +55,9 @@ WEIR_API void weir_stream_options_init(struct weir_stream_options *options);
 
 struct weir_write;
 /**
- * Runs once for each stage asked for, in the order in which they happen, or once with FAILED in place
- * of all that did not happen; never inside weir_stream_write. The write is over with the last of them.
+ * Runs once for each stage asked for, in the order in which they happen, or once with FAILED in
+ * place of all that did not happen; never inside weir_stream_write. The write is over with the last
+ * of them.
  */
 typedef void (*weir_write_fn)(struct weir_stream *stream, void *context,
                               const struct weir_write_event *event);
@@ -66,8 +69,13 @@ struct weir_write {
     int file; /**< open for reading until released; sent by sendfile where there is one */
     uint64_t file_offset;
     uint64_t file_length; /**< 0 = no file. A file that is shorter than that fails the stream. */
-    unsigned stages; /**< of enum weir_stage; FAILED is always told where a callback is given */
-    bool more; /**< another write follows at once: its first bytes may share a segment */
+    /**
+     * Of enum weir_stage; FAILED is always told where a callback is given. Where delivery cannot be
+     * known (it is off, or the system has neither stamps nor counts), SENT and DELIVERED end in FAILED
+     * with WEIR_ENOTSUP once the kernel has the bytes, and the stream lives on.
+     */
+    unsigned stages;
+    bool more;       /**< another write follows at once: its first bytes may share a segment */
     weir_write_fn on_stage; /**< may be NULL where `stages` is 0 */
     void *context;
 };
@@ -93,11 +101,17 @@ WEIR_API int weir_stream_read_start(struct weir_stream *stream);
 WEIR_API void weir_stream_read_stop(struct weir_stream *stream);
 
 /**
- * Queues a write. The bytes belong to the stream until the write is released; `write` is copied. Writes
- * made in one round of callbacks leave together.
- * Returns 0, WEIR_EQUEUEFULL, WEIR_ESHUT, WEIR_EINVAL or WEIR_ENOMEM; then on_stage does not run.
+ * Queues a write. The bytes belong to the stream until the write is released; `write` is copied.
+ * Writes made in one round of callbacks leave together. Returns 0, WEIR_EQUEUEFULL, WEIR_ESHUT,
+ * WEIR_EINVAL or WEIR_ENOMEM; then on_stage does not run.
  */
 WEIR_API int weir_stream_write(struct weir_stream *stream, const struct weir_write *write);
+
+/**
+ * Half-closes: sends what is queued, then FIN. Reading goes on, and so do the stages of earlier writes;
+ * the stream takes no further write.
+ */
+WEIR_API void weir_stream_shutdown(struct weir_stream *stream);
 
 /** How many more writes the queue takes now. */
 WEIR_API uint32_t weir_stream_queue_room(const struct weir_stream *stream);
@@ -106,8 +120,8 @@ WEIR_API uint32_t weir_stream_queue_room(const struct weir_stream *stream);
 WEIR_API uint64_t weir_stream_queued_bytes(const struct weir_stream *stream);
 
 /**
- * Ends the stream in good order: sends what is queued, half-closes, discards what still arrives, and
- * waits until every write that asked for DELIVERED has it and the peer has closed too, at most
+ * Ends the stream in good order: sends what is queued, half-closes, discards what still arrives,
+ * and waits until every write that asked for DELIVERED has it and the peer has closed too, at most
  * `deadline_ms` from now (0: WEIR_CLOSE_DEADLINE_MS). At the deadline what is left fails with
  * WEIR_ETIMEDOUT. on_close follows, with 0, or with the reason for which the connection died.
  */

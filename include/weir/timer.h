@@ -14,9 +14,9 @@ struct weir_timer;
 typedef void (*weir_timer_fn)(struct weir_timer *timer);
 
 /**
- * A timer. The caller owns the memory, which must stay where it is while the timer is started. Put it
- * inside the object that it serves; starting and stopping are a few list operations, no system call.
- * The fields are the loop's own.
+ * A timer. The caller owns the memory, which must stay where it is while the timer is started. Put
+ * it inside the object that it serves; starting and stopping are a few list operations, no system
+ * call. The fields are the loop's own.
  */
 struct weir_timer {
     struct weir_timer *next, **previous_next;
@@ -26,11 +26,13 @@ struct weir_timer {
     struct weir_loop *loop;
 };
 
-/** Prepares a timer of `loop`; it is not started. `context` is the caller's, in `timer->context`. */
+/** Prepares a timer of `loop`; it is not started. `context` is the caller's, in `timer->context`.
+ */
 WEIR_API void weir_timer_init(struct weir_timer *timer, struct weir_loop *loop,
                               weir_timer_fn on_expire, void *context);
 
-/** (Re)starts the timer: `on_expire` runs once, not before `delay_ms` have passed. Loop's thread. */
+/** (Re)starts the timer: `on_expire` runs once, not before `delay_ms` have passed. Loop's thread.
+ */
 WEIR_API void weir_timer_start(struct weir_timer *timer, uint64_t delay_ms);
 
 /** Stops the timer, if it runs. `on_expire` will not run. Loop's thread. */

@@ -3,18 +3,18 @@
 #define WEIR_ENGINE_ENGINE_H
 
 /*
- * The one interface between Weir and an operating system. Everything above it submits operations and
- * gets completions; readiness exists only below it. The rules, which tests/unit/engine_test.c proves on
- * every engine:
+ * The one interface between Weir and an operating system. Everything above it submits operations
+ * and gets completions; readiness exists only below it. The rules, which tests/unit/engine_test.c
+ * proves on every engine:
  *
  *  1. An operation that `submit` took has exactly one final completion (`more` false), from inside
- *     `wait`, never from inside `submit` or `cancel`. ACCEPT, RECEIVE and WATCH may have any number of
- *     completions with `more` true before it.
- *  2. `cancel` asks; the final completion still comes, with WEIR_ECANCELLED unless the operation ended
- *     otherwise first. What had been accepted, received or stamped before is completed before it.
- *  3. At most one operation of each role (reader: ACCEPT, RECEIVE; writer: CONNECT, SEND, SEND_FILE;
- *     watcher: WATCH) is in flight on a socket. An operation may be submitted again from its own final
- *     completion.
+ *     `wait`, never from inside `submit` or `cancel`. ACCEPT, RECEIVE and WATCH may have any number
+ * of completions with `more` true before it.
+ *  2. `cancel` asks; the final completion still comes, with WEIR_ECANCELLED unless the operation
+ * ended otherwise first. What had been accepted, received or stamped before is completed before it.
+ *  3. At most one operation of each role (reader: ACCEPT, RECEIVE; writer: CONNECT, SEND,
+ * SEND_FILE; watcher: WATCH) is in flight on a socket. An operation may be submitted again from its
+ * own final completion.
  *  4. The op, and all that it points at, stays where it is until its final completion.
  *  5. `socket_close` and `socket_reset` need a socket with no operation in flight.
  *  6. All calls but `wake` are for the loop's thread.
@@ -28,6 +28,8 @@
 #include <weir/address.h>
 #include <weir/delivery.h>
 
+#include "core/list.h"
+
 struct weir__engine;
 struct weir__op;
 struct weir__socket;
@@ -39,10 +41,10 @@ enum weir__op_kind {
     WEIR__OP_SEND,      /* result: bytes taken, at least 1, perhaps fewer than asked for */
     WEIR__OP_SEND_FILE, /* the same; WEIR_ETRUNCATED: the file has no byte at the offset */
     /*
-     * Watches a connected socket: completes with `stamp` for each transmit stamp, and for the last time
-     * when the connection can neither send nor receive any more: result 0 after both sides closed in
-     * good order, else WEIR_ERESET, WEIR_ETIMEDOUT or WEIR_EIO. Stamps still in the kernel's queue come
-     * before that, and before the completion that follows a cancel.
+     * Watches a connected socket: completes with `stamp` for each transmit stamp, and for the last
+     * time when the connection can neither send nor receive any more: result 0 after both sides
+     * closed in good order, else WEIR_ERESET, WEIR_ETIMEDOUT or WEIR_EIO. Stamps still in the
+     * kernel's queue come before that, and before the completion that follows a cancel.
      */
     WEIR__OP_WATCH,
 };
@@ -55,16 +57,16 @@ enum weir__stamp_kind {
 struct weir__stamp {
     enum weir__stamp_kind kind;
     /*
-     * The low 32 bits of the wire offset, counted from when stamps were enabled, of the last byte that
-     * the stamp covers: SO_TIMESTAMPING's key, so offset 0 is the first byte.
+     * The low 32 bits of the wire offset, counted from when stamps were enabled, of the last byte
+     * that the stamp covers: SO_TIMESTAMPING's key, so offset 0 is the first byte.
      */
     uint32_t key;
     uint64_t at_ns;
 };
 
 struct weir__completion {
-    int64_t result; /* as listed with the operation's kind, or a negative WEIR_E* */
-    bool more;      /* the operation goes on; false = final */
+    int64_t result;           /* as listed with the operation's kind, or a negative WEIR_E* */
+    bool more;                /* the operation goes on; false = final */
     const uint8_t *data;      /* RECEIVE: the bytes, valid during the call only */
     uint64_t at_ns;           /* RECEIVE: the kernel's receive stamp, 0 where it gives none */
     struct weir__stamp stamp; /* WATCH with `more` */
@@ -72,7 +74,8 @@ struct weir__completion {
 
 typedef void (*weir__complete_fn)(struct weir__op *op, const struct weir__completion *completion);
 
-/* SEND and SEND_FILE: stamp the last byte that the call takes (SENT and ACKED come to the watcher). */
+/* SEND and SEND_FILE: stamp the last byte that the call takes (SENT and ACKED come to the watcher).
+ */
 #define WEIR__SEND_STAMP (1u << 0)
 /* SEND and SEND_FILE: more follows at once; a partial segment may wait for it (MSG_MORE). */
 #define WEIR__SEND_MORE (1u << 1)
@@ -81,7 +84,7 @@ typedef void (*weir__complete_fn)(struct weir__op *op, const struct weir__comple
 #define WEIR__SEND_PARTS_MAX 64
 
 /* Room for what an engine keeps with an operation or a socket; each asserts that it fits. */
-#define WEIR__OP_PRIVATE_BYTES 160
+#define WEIR__OP_PRIVATE_BYTES     160
 #define WEIR__SOCKET_PRIVATE_BYTES 64
 
 struct weir__op {
@@ -109,8 +112,10 @@ struct weir__op {
 };
 
 struct weir__socket {
-    int handle; /* a file descriptor, or the sim engine's number; -1 = none */
+    int handle;  /* a file descriptor, or the sim engine's number; -1 = none */
     bool stamps; /* transmit stamps are enabled */
+    /* What the handshake put into the kernel's count of acknowledged bytes; the engine's to write. */
+    uint8_t handshake_bytes;
     struct weir__op *reader, *writer, *watcher; /* in flight; the engine's to write */
     _Alignas(max_align_t) unsigned char engine_private[WEIR__SOCKET_PRIVATE_BYTES];
 };
@@ -145,9 +150,9 @@ struct weir__engine_ops {
     /* `op` must be in flight. Asking twice is harmless. */
     void (*cancel)(struct weir__engine *engine, struct weir__op *op);
     /*
-     * Hands over what was submitted, waits until something completes, `wake` is called or `timeout_ns`
-     * have passed (UINT64_MAX: no limit, 0: do not wait), and completes what is done. Returns 0, or
-     * WEIR_EIO when the engine can not go on.
+     * Hands over what was submitted, waits until something completes, `wake` is called or
+     * `timeout_ns` have passed (UINT64_MAX: no limit, 0: do not wait), and completes what is done.
+     * Returns 0, or WEIR_EIO when the engine can not go on.
      */
     int (*wait)(struct weir__engine *engine, uint64_t timeout_ns);
     /* Makes the `wait` in progress, or the next one, return soon. Any thread. */
@@ -203,14 +208,28 @@ int weir__loop_new_on(struct weir_loop **loop, struct weir__engine *engine,
 struct weir__engine *weir__loop_engine(struct weir_loop *loop);
 
 /*
- * Work to be done once, after this round's callbacks and before the engine waits: a stream flushes all
- * that was written in a round in one send. `run` may defer again; it then runs in the next round.
+ * Work to be done once, after this round's callbacks and before the engine waits: a stream flushes
+ * all that was written in a round in one send. `run` may defer again; it then runs in the next
+ * round.
  */
 struct weir__deferred {
-    struct weir__deferred *next, **previous_next; /* previous_next NULL = not queued */
+    struct weir__list link;
     void (*run)(struct weir__deferred *deferred);
 };
 void weir__loop_defer(struct weir_loop *loop, struct weir__deferred *deferred);
-void weir__loop_undefer(struct weir__deferred *deferred);
+
+/* Object pools that live as long as the loop; the first call for one sets the size of its objects.
+ */
+enum weir__loop_pool {
+    WEIR__LOOP_POOL_STREAMS,
+    WEIR__LOOP_POOL_WRITES,
+    WEIR__LOOP_POOL_BATCHES,
+    WEIR__LOOP_POOLS,
+};
+struct weir__pool *weir__loop_pool(struct weir_loop *loop, enum weir__loop_pool which,
+                                   size_t object_bytes);
+
+/* Whether the loop's streams are to record delivery. */
+bool weir__loop_delivery(const struct weir_loop *loop);
 
 #endif

@@ -3,8 +3,9 @@
 #define WEIR_ENGINE_SOCKET_H
 
 /*
- * Calls on real sockets that the engines share. socket_linux.c has them with time stamps and TCP_INFO;
- * socket_posix.c has them with POSIX alone, for another system to start from.
+ * Calls on real sockets that the engines share. socket.c has what POSIX alone can do; the rest is in
+ * socket_linux.c, with time stamps, TCP_INFO and sendfile, and once more in socket_posix.c, with POSIX
+ * alone, for another system to start from.
  */
 
 #include <stdbool.h>
@@ -34,6 +35,9 @@ int weir__socket_local(struct weir__engine *engine, const struct weir__socket *s
 int weir__socket_peer(struct weir__engine *engine, const struct weir__socket *socket,
                       struct weir_address *address);
 
+/* A TCP descriptor, non-blocking and close-on-exec, or a negative WEIR_E*. */
+int weir__descriptor_open(int family);
+
 /* Closes the descriptor; with `reset` the peer gets a RST. */
 void weir__descriptor_close(int descriptor, bool reset);
 
@@ -50,6 +54,11 @@ int64_t weir__descriptor_receive(int descriptor, void *data, size_t size, bool s
 /* `flags`: WEIR__SEND_*. Return bytes taken, an outcome or an error. */
 int64_t weir__descriptor_send(int descriptor, const struct iovec *parts, unsigned part_count,
                               unsigned flags);
+/*
+ * Takes at most WEIR__SEND_FILE_BYTES_MAX. The stamp is for the last byte asked for, or for the last within
+ * that bound: a call that the socket cut short before its last piece stamps nothing.
+ */
+#define WEIR__SEND_FILE_BYTES_MAX (1u << 20)
 int64_t weir__descriptor_send_file(int descriptor, int file, uint64_t offset, uint64_t length,
                                    unsigned flags);
 /*
@@ -59,5 +68,10 @@ int64_t weir__descriptor_send_file(int descriptor, int file, uint64_t offset, ui
 unsigned weir__descriptor_stamps(int descriptor, struct weir__stamp *stamps, unsigned count);
 /* Takes SO_ERROR: 0 or a negative WEIR_E*. */
 int weir__descriptor_error(int descriptor);
+/*
+ * Whether a connection of which both sides are shut is quite over: until then bytes and the FIN may wait
+ * for their acknowledgement, and stamps may come. True where the system does not say.
+ */
+bool weir__descriptor_is_closed(int descriptor);
 
 #endif

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the benchmarks share: servers to start, a client to load them, and CPU time to read.
+
+The server runs on one core and the client on another. CPU time is the scheduler's own count, in
+nanoseconds, of every thread of the server (/proc/PID/task/*/schedstat), kernel work included.
+"""
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+SERVER_CORE = 0
+CLIENT_CORE = 1
+START_SECONDS_MAX = 10
+STOP_SECONDS_MAX = 5
+RUN_SECONDS_MAX = 120
+SIZES = {"1kb": 1024, "128kb": 131072}
+
+
+class BenchError(Exception):
+    """A run that must not be counted: a failed request, a wrong size, a server that died."""
+
+
+class Missing(Exception):
+    """A server that is not installed or not built, and what to do about it."""
+
+
+def find_program(name):
+    """Path of a program, or None. Servers live in sbin, which an ordinary user's PATH lacks."""
+    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+
+
+def pinned(core):
+    """For Popen: run the child on that core, or anywhere if the machine has too few."""
+    def pin():
+        if core in os.sched_getaffinity(0):
+            os.sched_setaffinity(0, {core})
+    return pin
+
+
+def make_site(folder):
+    """The files that every server serves. Random bytes: nobody gains by compressing them."""
+    site = pathlib.Path(folder) / "site"
+    site.mkdir()
+    for name, size in SIZES.items():
+        (site / name).write_bytes(os.urandom(size))
+    return site
+
+
+def make_folder():
+    """A temporary folder that a server which changed its user can still read."""
+    folder = tempfile.TemporaryDirectory(prefix="weir-bench-")
+    os.chmod(folder.name, 0o755)
+    return folder
+
+
+def make_log_folder():
+    """A temporary folder for access logs, in memory where there is a /dev/shm."""
+    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    return tempfile.TemporaryDirectory(prefix="weir-bench-log-", dir=base)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """A server process that listens on a free port of 127.0.0.1."""
+
+    def __init__(self, name, command, folder):
+        """`command` is a function of the port that returns the argument list."""
+        self.name = name
+        self.port = free_port()
+        self.output_path = pathlib.Path(folder) / f"{name.replace(' ', '-')}.output"
+        with open(self.output_path, "wb") as output:
+            self.process = subprocess.Popen(command(self.port), stdin=subprocess.DEVNULL,
+                                            stdout=output, stderr=output, cwd=folder,
+                                            preexec_fn=pinned(SERVER_CORE))
+        try:
+            self.wait_until_it_listens()
+        except BenchError:
+            self.stop()
+            raise
+
+    def wait_until_it_listens(self):
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.02)
+        raise BenchError(f"{self.name} does not start: {self.output_tail()}")
+
+    def output_tail(self):
+        lines = self.output_path.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it says nothing"
+
+    def processes(self):
+        """The server's process and its children: nginx has a master and a worker."""
+        found, unseen = [], [self.process.pid]
+        while unseen:
+            pid = unseen.pop()
+            found.append(pid)
+            for children in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+                unseen += [int(child) for child in children.read_text().split()]
+        return found
+
+    def cpu_ns(self):
+        total = 0
+        for pid in self.processes():
+            for schedstat in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat"):
+                total += int(schedstat.read_text().split()[0])
+        return total
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(STOP_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+@dataclasses.dataclass
+class Run:
+    """One run of the client against one server."""
+    cpu_us: float  # server CPU per request
+    requests_s: float
+    busy: float  # the share of the run that the server spent on the CPU
+
+
+def load(server, target, connections, requests):
+    """Runs h2load once. Raises BenchError unless every request was answered in full."""
+    client = find_program("h2load")
+    if client is None:
+        raise BenchError("h2load is missing: apt-get install nghttp2-client")
+    before = server.cpu_ns()
+    result = subprocess.run(
+        [client, "--h1", "-t1", f"-c{connections}", f"-n{requests}",
+         f"http://127.0.0.1:{server.port}/{target}"],
+        capture_output=True, text=True, timeout=RUN_SECONDS_MAX, preexec_fn=pinned(CLIENT_CORE))
+    cpu_ns = server.cpu_ns() - before
+    seconds = check_output(result.stdout, server.name, requests, SIZES[target])
+    return Run(cpu_us=cpu_ns / 1e3 / requests, requests_s=requests / seconds,
+               busy=cpu_ns / 1e9 / seconds)
+
+
+def check_output(output, name, requests, size):
+    """Proves from h2load's output that nothing failed, and returns the seconds it took."""
+    finished = re.search(r"finished in ([0-9.]+)(us|ms|s|m)\b", output)
+    counts = re.search(r"requests: .* (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout",
+                       output)
+    good = re.search(r"status codes: (\d+) 2xx", output)
+    data = re.search(r"\((\d+)\) data", output)
+    if not (finished and counts and good and data):
+        raise BenchError(f"{name}: h2load says {output.strip()[-200:]!r}")
+    if [int(count) for count in counts.groups()] != [requests, 0, 0, 0] or int(good[1]) != requests:
+        raise BenchError(f"{name}: {counts[0]}; {good[0]}")
+    if int(data[1]) != requests * size:
+        raise BenchError(f"{name}: {data[1]} bytes of bodies, {requests * size} expected")
+    return float(finished[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1, "m": 60}[finished[2]]
+
+
+@dataclasses.dataclass
+class Spread:
+    """A median with its quartiles, and the extremes."""
+    median: float
+    low: float
+    high: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values):
+        if len(values) < 2:
+            return cls(*[values[0]] * 5)
+        low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+        return cls(median, low, high, min(values), max(values))
+
+    def text(self, digits=1):
+        return f"{self.median:.{digits}f} ({self.low:.{digits}f}..{self.high:.{digits}f})"
+
+
+def document_begin():
+    """What the JSON says of the machine; printed too."""
+    model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    document = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "kernel": platform.release(), "cpu": model[1] if model else platform.machine(),
+                "cores": os.cpu_count(), "load_average": os.getloadavg()[0]}
+    print(f"{document['cpu']}, {document['cores']} cores, Linux {document['kernel']}, "
+          f"load {document['load_average']:.2f}")
+    return document
+
+
+def document_write(document, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1, default=vars) + "\n")
+    print(f"\n{path}")
+
+
+def print_table(rows):
+    """The first row is the heading. The first column is text, the others are numbers."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [row[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(row[1:], widths[1:])]
+        print("  ".join(cells).rstrip(), flush=True)

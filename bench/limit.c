@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The limit: the least that a server can do for a response, on one thread. It parses nothing: a
+ * read that ends in an empty line is a request, and every request gets the same response. What a
+ * real server costs above this is its own work; what it costs below this is a mistake in the
+ * measurement.
+ *
+ *   limit PORT FILE LOOP CALL PIECE
+ *
+ * LOOP   epoll, or io_uring (multishot accept and receive, a buffer ring, one submission per round)
+ * CALL   send             header and body from memory
+ *        sendfile         the header by send, the body by sendfile
+ *        sendfile-more    the same, the header with MSG_MORE
+ *        submit           io_uring only: header and body from memory by an IORING_OP_SEND
+ * PIECE  bytes handed to the kernel by one call, 0 = everything
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define CONNECTIONS_MAX  4096
+#define EVENTS_MAX       256
+#define RECEIVE_BYTES    2048
+#define RECEIVE_BUFFERS  256 /* a power of two, as the buffer ring wants it */
+#define HEADER_BYTES_MAX 256
+
+enum call { CALL_SEND, CALL_SENDFILE, CALL_SENDFILE_MORE, CALL_SUBMIT };
+
+/* How much of the running response each connection has had; by descriptor. 0 = none runs. */
+static size_t sent_by_descriptor[CONNECTIONS_MAX];
+static struct {
+    char *bytes; /* header, then body */
+    size_t header_length, length, piece;
+    enum call call;
+    int file;
+} response;
+
+static void die(const char *what)
+{
+    perror(what);
+    exit(1);
+}
+
+static void response_load(const char *path)
+{
+    response.file = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat status;
+    if (response.file < 0 || fstat(response.file, &status) != 0)
+        die(path);
+    size_t body_length = (size_t)status.st_size;
+    response.bytes = malloc(HEADER_BYTES_MAX + body_length);
+    if (response.bytes == NULL)
+        die("malloc");
+    response.header_length = (size_t)snprintf(
+        response.bytes, HEADER_BYTES_MAX,
+        "HTTP/1.1 200 OK\r\nServer: limit\r\nDate: Mon, 23 Nov 2026 05:00:00 GMT\r\n"
+        "Last-Modified: Mon, 23 Nov 2026 05:00:00 GMT\r\nETag: \"6564b1f0-20000\"\r\n"
+        "Content-Type: application/octet-stream\r\nContent-Length: %zu\r\n\r\n",
+        body_length);
+    response.length = response.header_length + body_length;
+    if (read(response.file, response.bytes + response.header_length, body_length) !=
+        (ssize_t)body_length)
+        die("read");
+}
+
+static size_t piece_length(size_t sent)
+{
+    size_t left = response.length - sent;
+    return response.piece != 0 && left > response.piece ? response.piece : left;
+}
+
+static ssize_t piece_send(int descriptor, size_t sent)
+{
+    if (response.call == CALL_SEND)
+        return send(descriptor, response.bytes + sent, piece_length(sent), MSG_NOSIGNAL);
+    if (sent < response.header_length)
+        return send(descriptor, response.bytes + sent, response.header_length - sent,
+                    MSG_NOSIGNAL | (response.call == CALL_SENDFILE_MORE ? MSG_MORE : 0));
+    off_t offset = (off_t)(sent - response.header_length);
+    return sendfile(descriptor, response.file, &offset, piece_length(sent));
+}
+
+/* Sends on until all is sent or the socket is full. Returns 1 when done, 0 when full, -1 on error.
+ */
+static int response_continue(int descriptor)
+{
+    size_t sent = sent_by_descriptor[descriptor];
+    while (sent < response.length) {
+        ssize_t taken = piece_send(descriptor, sent);
+        if (taken <= 0) {
+            sent_by_descriptor[descriptor] = sent;
+            return taken < 0 && errno == EAGAIN ? 0 : -1;
+        }
+        sent += (size_t)taken;
+    }
+    sent_by_descriptor[descriptor] = 0;
+    return 1;
+}
+
+static int listener_open(unsigned port)
+{
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)port),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    /* Accepted sockets inherit it. */
+    setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (bind(listener, (struct sockaddr *)&address, sizeof(address)) != 0 ||
+        listen(listener, CONNECTIONS_MAX) != 0)
+        die("listen");
+    return listener;
+}
+
+static void epoll_set(int poller, int operation, int descriptor, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.fd = descriptor};
+    if (epoll_ctl(poller, operation, descriptor, &event) != 0)
+        die("epoll_ctl");
+}
+
+static void epoll_accept(int poller, int listener)
+{
+    int descriptor;
+    while ((descriptor = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+        if (descriptor >= CONNECTIONS_MAX) {
+            close(descriptor);
+            continue;
+        }
+        sent_by_descriptor[descriptor] = 0;
+        epoll_set(poller, EPOLL_CTL_ADD, descriptor, EPOLLIN);
+    }
+}
+
+static void epoll_serve(int poller, int descriptor, uint32_t events)
+{
+    bool was_full = events & EPOLLOUT;
+    if (!was_full) {
+        static char request[RECEIVE_BYTES];
+        ssize_t length = recv(descriptor, request, sizeof(request), 0);
+        if (length < 4 || memcmp(request + length - 4, "\r\n\r\n", 4) != 0) {
+            close(descriptor);
+            return;
+        }
+    }
+    int done = response_continue(descriptor);
+    if (done < 0)
+        close(descriptor);
+    else if (done == 0 && !was_full)
+        epoll_set(poller, EPOLL_CTL_MOD, descriptor, EPOLLOUT);
+    else if (done == 1 && was_full)
+        epoll_set(poller, EPOLL_CTL_MOD, descriptor, EPOLLIN);
+}
+
+static void epoll_run(int listener)
+{
+    int poller = epoll_create1(EPOLL_CLOEXEC);
+    epoll_set(poller, EPOLL_CTL_ADD, listener, EPOLLIN);
+    for (;;) {
+        struct epoll_event events[EVENTS_MAX];
+        int count = epoll_wait(poller, events, EVENTS_MAX, -1);
+        for (int i = 0; i < count; i++) {
+            if (events[i].data.fd == listener)
+                epoll_accept(poller, listener);
+            else
+                epoll_serve(poller, events[i].data.fd, events[i].events);
+        }
+    }
+}
+
+/* The io_uring loop. An entry's user data is its kind above 32 bits, and the descriptor below. */
+
+enum { URING_ACCEPT, URING_RECEIVE, URING_SEND, URING_POLL };
+
+static struct io_uring uring;
+static struct io_uring_buf_ring *buffers;
+static char *buffer_memory;
+
+static struct io_uring_sqe *uring_entry(unsigned kind, int descriptor)
+{
+    struct io_uring_sqe *entry = io_uring_get_sqe(&uring);
+    if (entry == NULL) {
+        io_uring_submit(&uring);
+        entry = io_uring_get_sqe(&uring);
+    }
+    memset(entry, 0, sizeof(*entry));
+    entry->user_data = (uint64_t)kind << 32 | (uint32_t)descriptor;
+    entry->fd = descriptor;
+    return entry;
+}
+
+static void uring_receive(int descriptor)
+{
+    struct io_uring_sqe *entry = uring_entry(URING_RECEIVE, descriptor);
+    entry->opcode = IORING_OP_RECV;
+    entry->ioprio = IORING_RECV_MULTISHOT;
+    entry->flags = IOSQE_BUFFER_SELECT;
+}
+
+/* A response by submission: the small one posts no completion unless it fails. */
+static void uring_send(int descriptor)
+{
+    size_t sent = sent_by_descriptor[descriptor], length = piece_length(sent);
+    struct io_uring_sqe *entry = uring_entry(URING_SEND, descriptor);
+    entry->opcode = IORING_OP_SEND;
+    entry->addr = (uintptr_t)(response.bytes + sent);
+    entry->len = (uint32_t)length;
+    entry->msg_flags = MSG_NOSIGNAL | MSG_WAITALL;
+    if (sent + length == response.length) {
+        entry->flags = IOSQE_CQE_SKIP_SUCCESS;
+        sent_by_descriptor[descriptor] = 0;
+    }
+}
+
+static void uring_respond(int descriptor)
+{
+    if (response.call == CALL_SUBMIT) {
+        uring_send(descriptor);
+    } else if (response_continue(descriptor) == 0) {
+        struct io_uring_sqe *entry = uring_entry(URING_POLL, descriptor);
+        entry->opcode = IORING_OP_POLL_ADD;
+        entry->poll32_events = POLLOUT;
+    }
+}
+
+static void uring_received(int descriptor, const struct io_uring_cqe *completion)
+{
+    if (completion->flags & IORING_CQE_F_BUFFER) {
+        unsigned buffer = completion->flags >> IORING_CQE_BUFFER_SHIFT;
+        io_uring_buf_ring_add(buffers, buffer_memory + buffer * RECEIVE_BYTES, RECEIVE_BYTES,
+                              (uint16_t)buffer, RECEIVE_BUFFERS - 1, 0);
+        io_uring_buf_ring_advance(buffers, 1);
+    }
+    if (completion->res > 0)
+        uring_respond(descriptor);
+    else if (completion->res != -ENOBUFS)
+        close(descriptor);
+    if (completion->res == -ENOBUFS ||
+        (completion->res > 0 && !(completion->flags & IORING_CQE_F_MORE)))
+        uring_receive(descriptor);
+}
+
+static void uring_complete(const struct io_uring_cqe *completion)
+{
+    int descriptor = (int)(uint32_t)completion->user_data;
+    switch (completion->user_data >> 32) {
+    case URING_ACCEPT:
+        if (completion->res >= 0 && completion->res < CONNECTIONS_MAX) {
+            sent_by_descriptor[completion->res] = 0;
+            uring_receive(completion->res);
+        }
+        break;
+    case URING_RECEIVE:
+        uring_received(descriptor, completion);
+        break;
+    case URING_SEND:
+        if (completion->res > 0) {
+            sent_by_descriptor[descriptor] += (size_t)completion->res;
+            uring_send(descriptor);
+        }
+        break;
+    case URING_POLL:
+        uring_respond(descriptor);
+        break;
+    }
+}
+
+static void uring_buffers_register(void)
+{
+    size_t ring_bytes = RECEIVE_BUFFERS * sizeof(struct io_uring_buf);
+    buffers = aligned_alloc(4096, ring_bytes);
+    buffer_memory = malloc(RECEIVE_BUFFERS * RECEIVE_BYTES);
+    struct io_uring_buf_reg registration = {.ring_addr = (uintptr_t)buffers,
+                                            .ring_entries = RECEIVE_BUFFERS};
+    if (buffers == NULL || buffer_memory == NULL ||
+        io_uring_register_buf_ring(&uring, &registration, 0) != 0)
+        die("buffer ring");
+    io_uring_buf_ring_init(buffers);
+    for (unsigned i = 0; i < RECEIVE_BUFFERS; i++)
+        io_uring_buf_ring_add(buffers, buffer_memory + i * RECEIVE_BYTES, RECEIVE_BYTES,
+                              (uint16_t)i, RECEIVE_BUFFERS - 1, (int)i);
+    io_uring_buf_ring_advance(buffers, RECEIVE_BUFFERS);
+}
+
+static void uring_run(int listener)
+{
+    struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER |
+                                              IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE,
+                                     .cq_entries = CONNECTIONS_MAX};
+    if (io_uring_queue_init_params(1024, &uring, &params) != 0)
+        die("io_uring");
+    uring_buffers_register();
+    struct io_uring_sqe *entry = uring_entry(URING_ACCEPT, listener);
+    entry->opcode = IORING_OP_ACCEPT;
+    entry->ioprio = IORING_ACCEPT_MULTISHOT;
+    entry->accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+    for (;;) {
+        io_uring_submit_and_wait(&uring, 1);
+        struct io_uring_cqe *completion;
+        unsigned head, count = 0;
+        io_uring_for_each_cqe(&uring, head, completion)
+        {
+            uring_complete(completion);
+            count++;
+        }
+        io_uring_cq_advance(&uring, count);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const calls[] = {"send", "sendfile", "sendfile-more", "submit"};
+    if (argc != 6) {
+        fprintf(stderr, "usage: limit PORT FILE epoll|io_uring CALL PIECE\n");
+        return 2;
+    }
+    response_load(argv[2]);
+    while (strcmp(calls[response.call], argv[4]) != 0) {
+        if (++response.call > CALL_SUBMIT)
+            return 2;
+    }
+    response.piece = strtoul(argv[5], NULL, 10);
+    int listener = listener_open((unsigned)strtoul(argv[1], NULL, 10));
+    if (strcmp(argv[3], "io_uring") == 0)
+        uring_run(listener);
+    else
+        epoll_run(listener);
+}

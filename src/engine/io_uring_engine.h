@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WEIR_ENGINE_IO_URING_ENGINE_H
+#define WEIR_ENGINE_IO_URING_ENGINE_H
+
+/* Between io_uring.c, the engine and its ring, and io_uring_op.c, its operations. */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "engine/io_uring.h"
+
+#define WEIR__IO_URING_BUFFER_GROUP 0
+
+/* user_data of what is no operation's; no address is that small. */
+#define WEIR__IO_URING_DATA_IGNORED 0u
+#define WEIR__IO_URING_DATA_WAKE    1u
+
+struct weir__io_uring {
+    struct weir__engine base;
+    struct io_uring ring;
+    bool stamp_command;
+    bool delivery;
+    bool enabled;
+    bool wake_armed;
+    bool wake_seen;
+    bool completed; /* a callback ran in this wait */
+    int wake_descriptor;
+    uint64_t wake_count;
+    struct io_uring_buf_ring *buffer_ring;
+    unsigned char *buffers;
+    unsigned buffer_count;
+    unsigned buffer_bytes;
+    struct msghdr receive_message; /* of every RECVMSG: the kernel takes sizes from it only */
+    int64_t wall_offset_ns;        /* read once for each round of completions */
+    struct weir__op *ready_first, **ready_end; /* to be moved on inside `wait` */
+    unsigned ready_count;
+};
+
+/* Takes an operation; what cannot be handed to the ring now is in `wait`. */
+void weir__io_uring_op_start(struct weir__io_uring *engine, struct weir__op *op);
+void weir__io_uring_op_cancel(struct weir__io_uring *engine, struct weir__op *op);
+
+/* Moves on as many operations as are ready now. From `wait` only, as it runs callbacks. */
+void weir__io_uring_ready_run(struct weir__io_uring *engine);
+
+/* One completion of the kernel's; `big` is the second half of a big one. From `wait` only. */
+void weir__io_uring_request_completed(struct weir__io_uring *engine, uint64_t data, int result,
+                                      uint32_t flags, const uint64_t *big);
+
+/* An empty request, or NULL: the kernel takes none before completions are taken from it. */
+struct io_uring_sqe *weir__io_uring_request_get(struct weir__io_uring *engine);
+
+/* Gives a receive buffer to the kernel. */
+void weir__io_uring_buffer_give(struct weir__io_uring *engine, unsigned index);
+
+#endif

@@ -1,0 +1,619 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/readiness.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include <weir/error.h>
+
+#include "core/memory.h"
+#include "engine/socket.h"
+
+/* Bounds of what one operation does in one round, so that no socket starves the others. A RECEIVE
+ * fills the buffer once, a SEND makes one call. */
+#define ACCEPTS_PER_ROUND 64
+#define STAMPS_PER_ROUND  16
+
+/* How often a level-triggered poller's socket that is shut on both sides is asked for what is left.
+ */
+#define LINGER_CHECK_NS (10 * UINT64_C(1000000))
+
+/* What is kept with an operation in flight. */
+struct op_state {
+    struct weir__op *next;
+    int64_t result; /* where `done` */
+    bool queued;
+    bool done;
+    bool cancelled;
+};
+
+_Static_assert(sizeof(struct op_state) <= WEIR__OP_PRIVATE_BYTES, "fits");
+_Static_assert(sizeof(struct weir__readiness_socket) <= WEIR__SOCKET_PRIVATE_BYTES, "fits");
+
+static struct op_state *state_of(struct weir__op *op)
+{
+    return (struct op_state *)(void *)op->engine_private;
+}
+
+static void enqueue(struct weir__op_queue *queue, struct weir__op *op)
+{
+    struct op_state *state = state_of(op);
+
+    if (state->queued)
+        return;
+    state->queued = true;
+    state->next = NULL;
+    if (queue->last)
+        state_of(queue->last)->next = op;
+    else
+        queue->first = op;
+    queue->last = op;
+}
+
+static struct weir__op *dequeue(struct weir__op_queue *queue)
+{
+    struct weir__op *op = queue->first;
+
+    queue->first = state_of(op)->next;
+    if (!queue->first)
+        queue->last = NULL;
+    state_of(op)->queued = false;
+    return op;
+}
+
+static struct weir__op **role_of(struct weir__op *op)
+{
+    switch (op->kind) {
+    case WEIR__OP_ACCEPT:
+    case WEIR__OP_RECEIVE:
+        return &op->socket->reader;
+    case WEIR__OP_CONNECT:
+    case WEIR__OP_SEND:
+    case WEIR__OP_SEND_FILE:
+        return &op->socket->writer;
+    case WEIR__OP_WATCH:
+        break;
+    }
+    return &op->socket->watcher;
+}
+
+static unsigned interest_of(const struct weir__readiness *engine, struct weir__socket *socket)
+{
+    const struct weir__readiness_socket *state = weir__readiness_socket(socket);
+    unsigned interest = 0;
+
+    /* OUT is left out until it matters: an edge-triggered poller would say it along with each
+     * stamp. */
+    if (engine->poller->edge_triggered)
+        return WEIR__READY_IN | (state->blocked ? WEIR__READY_OUT : 0u);
+    if (socket->reader && !(state->ready & WEIR__READY_IN))
+        interest |= WEIR__READY_IN;
+    if (socket->writer && !(state->ready & WEIR__READY_OUT))
+        interest |= WEIR__READY_OUT;
+    if (socket->watcher && !state->lingers)
+        interest |= WEIR__READY_ERROR;
+    return interest;
+}
+
+/* Tells the poller what to look for. Fails at most for a socket that it does not have yet. */
+static int interest_update(struct weir__readiness *engine, struct weir__socket *socket)
+{
+    struct weir__readiness_socket *state = weir__readiness_socket(socket);
+    unsigned interest = interest_of(engine, socket);
+
+    if (interest == state->interest)
+        return 0;
+    if (state->added) {
+        engine->poller->modify(engine, socket, interest);
+    } else {
+        int rc = engine->poller->add(engine, socket, interest);
+        if (rc != 0)
+            return rc;
+        state->added = true;
+    }
+    state->interest = (uint8_t)interest;
+    return 0;
+}
+
+/* The socket has proved not ready: waits for the poller's word. */
+static void not_ready(struct weir__socket *socket, unsigned ready)
+{
+    struct weir__readiness_socket *state = weir__readiness_socket(socket);
+
+    state->ready &= (uint8_t)~ready;
+    if (ready & WEIR__READY_OUT)
+        state->blocked = true;
+}
+
+/* The final completion: afterwards neither the operation nor its socket may be touched. */
+static void finish(struct weir__readiness *engine, struct weir__op *op, int64_t result)
+{
+    const struct weir__completion completion = {.result = result};
+
+    assert(!state_of(op)->queued);
+    *role_of(op) = NULL;
+    op->in_flight = false;
+    if (!engine->poller->edge_triggered)
+        (void)interest_update(engine, op->socket);
+    engine->completed++;
+    op->complete(op, &completion);
+}
+
+/* The operation lives on, and with it its socket, whatever the callback does. */
+static void complete_more(struct weir__readiness *engine, struct weir__op *op,
+                          struct weir__completion *completion)
+{
+    completion->more = true;
+    engine->completed++;
+    op->complete(op, completion);
+}
+
+/*
+ * The kernel tells a connection's error once, to whoever asks first. It is kept, so that the others
+ * in flight, and those submitted later, learn the same.
+ */
+static int64_t connection_result(struct weir__socket *socket, int64_t result)
+{
+    struct weir__readiness_socket *state = weir__readiness_socket(socket);
+
+    if (result > 0 || result == WEIR__WOULD_BLOCK)
+        return result;
+    if (state->error != 0)
+        return state->error;
+    if (result == WEIR_ERESET || result == WEIR_ETIMEDOUT || result == WEIR_EUNREACHABLE)
+        state->error = (int)result;
+    return result;
+}
+
+static void accept_process(struct weir__readiness *engine, struct weir__op *op)
+{
+    struct weir__socket *socket = op->socket;
+
+    for (int i = 0; i < ACCEPTS_PER_ROUND; i++) {
+        int descriptor = weir__descriptor_accept(socket->handle);
+        if (descriptor == WEIR__WOULD_BLOCK) {
+            not_ready(socket, WEIR__READY_IN);
+            (void)interest_update(engine, socket);
+            return;
+        }
+        if (descriptor < 0) {
+            finish(engine, op, descriptor);
+            return;
+        }
+        complete_more(engine, op, &(struct weir__completion){.result = descriptor});
+        if (state_of(op)->cancelled)
+            return; /* which has queued it */
+    }
+    enqueue(&engine->ready, op);
+}
+
+static void receive_process(struct weir__readiness *engine, struct weir__op *op)
+{
+    struct weir__socket *socket = op->socket;
+    struct weir__readiness_socket *state = weir__readiness_socket(socket);
+    struct weir__completion completion = {.data = engine->buffer};
+    int64_t length = weir__descriptor_receive(socket->handle, engine->buffer, engine->buffer_bytes,
+                                              socket->stamps, &completion.at_ns);
+
+    completion.result = connection_result(socket, length);
+    if (length > 0) {
+        /* A short read emptied the socket, so it need not be asked again; unless the end is already
+         * here, which an edge-triggered poller will not say twice. */
+        if ((uint64_t)length < engine->buffer_bytes &&
+            !(state->ready & (WEIR__READY_END | WEIR__READY_HANGUP)))
+            not_ready(socket, WEIR__READY_IN);
+        else
+            enqueue(&engine->ready, op);
+        (void)interest_update(engine, socket);
+        complete_more(engine, op, &completion);
+    } else if (length == WEIR__WOULD_BLOCK) {
+        not_ready(socket, WEIR__READY_IN);
+        (void)interest_update(engine, socket);
+    } else {
+        finish(engine, op, completion.result);
+    }
+}
+
+static int64_t send_try(struct weir__op *op)
+{
+    struct weir__socket *socket = op->socket;
+    unsigned mask = socket->stamps ? ~0u : ~WEIR__SEND_STAMP;
+    int64_t result;
+
+    if (op->kind == WEIR__OP_SEND)
+        result = weir__descriptor_send(socket->handle, op->send.parts, op->send.part_count,
+                                       op->send.flags & mask);
+    else
+        result =
+            weir__descriptor_send_file(socket->handle, op->send_file.file, op->send_file.offset,
+                                       op->send_file.length, op->send_file.flags & mask);
+    return connection_result(socket, result);
+}
+
+/* The stamp of what was sent is often there at once: it is fetched together with those that the
+ * peer's ACK brought, in one call, before the poller would say so. */
+static void watch_after_send(struct weir__readiness *engine, const struct weir__op *op)
+{
+    unsigned flags = op->kind == WEIR__OP_SEND ? op->send.flags : op->send_file.flags;
+
+    if ((flags & WEIR__SEND_STAMP) && op->socket->stamps && op->socket->watcher)
+        enqueue(&engine->watchers, op->socket->watcher);
+}
+
+static void send_process(struct weir__readiness *engine, struct weir__op *op)
+{
+    int64_t result = send_try(op);
+
+    if (result == WEIR__WOULD_BLOCK) {
+        not_ready(op->socket, WEIR__READY_OUT);
+        (void)interest_update(engine, op->socket);
+        return;
+    }
+    watch_after_send(engine, op);
+    finish(engine, op, result);
+}
+
+/*
+ * Both sides are shut but the peer has not acknowledged everything yet. A level-triggered poller
+ * would say HANGUP again and again, so it is not asked; the socket is, from time to time.
+ */
+static void watch_linger(struct weir__readiness *engine, struct weir__op *op)
+{
+    if (engine->poller->edge_triggered)
+        return;
+    if (!engine->lingering.first)
+        engine->linger_check_ns = weir__clock_now_ns(&engine->engine) + LINGER_CHECK_NS;
+    weir__readiness_socket(op->socket)->lingers = true;
+    enqueue(&engine->lingering, op);
+    (void)interest_update(engine, op->socket);
+}
+
+/* Whether the connection is over; `*result` is then how it ended. */
+static bool watch_ended(struct weir__socket *socket, int64_t *result)
+{
+    struct weir__readiness_socket *state = weir__readiness_socket(socket);
+    bool hangup = state->ready & WEIR__READY_HANGUP;
+
+    if (hangup && !weir__descriptor_is_closed(socket->handle))
+        return false;
+    if (state->error == 0)
+        state->error = weir__descriptor_error(socket->handle);
+    switch (state->error) {
+    case 0:
+    case WEIR_ERESET:
+        *result = state->error;
+        break;
+    /* The peer stopped answering and a router said why: retransmission gave up all the same. */
+    case WEIR_EUNREACHABLE:
+    case WEIR_ETIMEDOUT:
+        *result = WEIR_ETIMEDOUT;
+        break;
+    default:
+        *result = WEIR_EIO;
+    }
+    return hangup || state->error != 0;
+}
+
+static void watch_process(struct weir__readiness *engine, struct weir__op *op)
+{
+    struct weir__socket *socket = op->socket;
+    struct weir__readiness_socket *state = weir__readiness_socket(socket);
+    struct weir__stamp stamps[STAMPS_PER_ROUND];
+    bool look_for_end = (state->ready & WEIR__READY_HANGUP) ||
+                        (!socket->stamps && state->ready & WEIR__READY_ERROR);
+    int64_t result = WEIR_ECANCELLED;
+    /* Before the stamps are taken: an end that comes after that may have brought more of them. */
+    bool ended = look_for_end && watch_ended(socket, &result);
+    unsigned count = 0;
+
+    state->ready &= (uint8_t)~WEIR__READY_ERROR;
+    state->lingers = false;
+    if (socket->stamps)
+        count = weir__descriptor_stamps(socket->handle, stamps, STAMPS_PER_ROUND);
+    for (unsigned i = 0; i < count; i++)
+        complete_more(engine, op, &(struct weir__completion){.stamp = stamps[i]});
+    if (count == STAMPS_PER_ROUND) {
+        enqueue(&engine->watchers, op);
+        return;
+    }
+    if (state_of(op)->queued)
+        return; /* cancelled, or sent more, by a callback */
+    if (ended || state_of(op)->cancelled)
+        finish(engine, op, ended ? result : WEIR_ECANCELLED);
+    else if (state->ready & WEIR__READY_HANGUP)
+        watch_linger(engine, op);
+}
+
+static void process(struct weir__readiness *engine, struct weir__op *op)
+{
+    struct op_state *state = state_of(op);
+    unsigned ready = weir__readiness_socket(op->socket)->ready;
+
+    if (state->done) {
+        finish(engine, op, state->result);
+        return;
+    }
+    if (op->kind == WEIR__OP_WATCH) {
+        watch_process(engine, op);
+        return;
+    }
+    if (state->cancelled) {
+        finish(engine, op, WEIR_ECANCELLED);
+        return;
+    }
+    switch (op->kind) {
+    case WEIR__OP_ACCEPT:
+        if (ready & WEIR__READY_IN)
+            accept_process(engine, op);
+        break;
+    case WEIR__OP_RECEIVE:
+        if (ready & WEIR__READY_IN)
+            receive_process(engine, op);
+        break;
+    case WEIR__OP_CONNECT:
+        if (ready & WEIR__READY_OUT)
+            finish(engine, op, weir__descriptor_error(op->socket->handle));
+        break;
+    case WEIR__OP_SEND:
+    case WEIR__OP_SEND_FILE:
+        if (ready & WEIR__READY_OUT)
+            send_process(engine, op);
+        break;
+    case WEIR__OP_WATCH:
+        break;
+    }
+}
+
+/* Looks at all that is in the queue now; what is put there meanwhile waits for its next turn. */
+static void run(struct weir__readiness *engine, struct weir__op_queue *queue)
+{
+    const struct weir__op *last = queue->last;
+    bool more = last != NULL;
+
+    while (more) {
+        struct weir__op *op = dequeue(queue);
+        more = op != last;
+        process(engine, op);
+    }
+}
+
+void weir__readiness_signal(struct weir__readiness *engine, struct weir__socket *socket,
+                            unsigned ready)
+{
+    struct weir__readiness_socket *state = weir__readiness_socket(socket);
+    bool end = ready & WEIR__READY_HANGUP || (ready & WEIR__READY_ERROR && !socket->stamps);
+
+    if (ready & WEIR__READY_END)
+        ready |= WEIR__READY_IN;
+    if (end)
+        ready |= WEIR__READY_IN | WEIR__READY_OUT;
+    state->ready |= (uint8_t)ready;
+    if (socket->reader && state->ready & WEIR__READY_IN)
+        enqueue(&engine->ready, socket->reader);
+    if (socket->writer && state->ready & WEIR__READY_OUT)
+        enqueue(&engine->ready, socket->writer);
+    if (ready & (WEIR__READY_ERROR | WEIR__READY_HANGUP)) {
+        struct weir__stamp unwanted[STAMPS_PER_ROUND];
+        if (socket->watcher)
+            enqueue(&engine->watchers, socket->watcher);
+        else if (!engine->poller->edge_triggered && !end)
+            /* Nobody wants these stamps, and while they lie there poll does not wait. */
+            (void)weir__descriptor_stamps(socket->handle, unwanted, STAMPS_PER_ROUND);
+    }
+    if (!engine->poller->edge_triggered)
+        (void)interest_update(engine, socket);
+}
+
+static void complete_later(struct weir__readiness *engine, struct weir__op *op, int64_t result)
+{
+    state_of(op)->done = true;
+    state_of(op)->result = result;
+    enqueue(&engine->ready, op);
+}
+
+static void connect_start(struct weir__readiness *engine, struct weir__op *op)
+{
+    struct weir__socket *socket = op->socket;
+    const struct weir_address *address = op->connect.address;
+
+    if (connect(socket->handle, &address->socket.any, address->length) == 0) {
+        weir__readiness_socket(socket)->ready = WEIR__READY_OUT;
+        complete_later(engine, op, 0);
+    } else if (errno == EINPROGRESS || errno == EINTR) {
+        not_ready(socket, WEIR__READY_OUT);
+    } else {
+        complete_later(engine, op, weir__error_from_errno(errno));
+    }
+}
+
+static void send_start(struct weir__readiness *engine, struct weir__op *op)
+{
+    if (!(weir__readiness_socket(op->socket)->ready & WEIR__READY_OUT))
+        return;
+    int64_t result = send_try(op);
+    if (result == WEIR__WOULD_BLOCK) {
+        not_ready(op->socket, WEIR__READY_OUT);
+        return;
+    }
+    watch_after_send(engine, op);
+    complete_later(engine, op, result);
+}
+
+void weir__readiness_submit(struct weir__engine *base, struct weir__op *op)
+{
+    struct weir__readiness *engine = (struct weir__readiness *)base;
+    struct weir__op **role = role_of(op);
+    unsigned ready = weir__readiness_socket(op->socket)->ready;
+
+    assert(!op->in_flight);
+    assert(*role == NULL);
+    assert(op->socket->handle >= 0);
+    memset(state_of(op), 0, sizeof(struct op_state));
+    op->in_flight = true;
+    *role = op;
+    switch (op->kind) {
+    case WEIR__OP_ACCEPT:
+    case WEIR__OP_RECEIVE:
+        if (ready & WEIR__READY_IN)
+            enqueue(&engine->ready, op);
+        break;
+    case WEIR__OP_CONNECT:
+        connect_start(engine, op);
+        break;
+    case WEIR__OP_SEND:
+        assert(op->send.part_count > 0);
+        assert(op->send.part_count <= WEIR__SEND_PARTS_MAX);
+        send_start(engine, op);
+        break;
+    case WEIR__OP_SEND_FILE:
+        send_start(engine, op);
+        break;
+    case WEIR__OP_WATCH:
+        if (ready & (WEIR__READY_ERROR | WEIR__READY_HANGUP))
+            enqueue(&engine->watchers, op);
+        break;
+    }
+    if (state_of(op)->done)
+        return;
+    int rc = interest_update(engine, op->socket);
+    if (rc != 0)
+        complete_later(engine, op, rc);
+}
+
+void weir__readiness_cancel(struct weir__engine *base, struct weir__op *op)
+{
+    struct weir__readiness *engine = (struct weir__readiness *)base;
+
+    assert(op->in_flight);
+    state_of(op)->cancelled = true;
+    if (op->kind == WEIR__OP_WATCH && weir__readiness_socket(op->socket)->lingers)
+        engine->linger_check_ns = 0;
+    enqueue(op->kind == WEIR__OP_WATCH ? &engine->watchers : &engine->ready, op);
+}
+
+/* Gives those that linger their turn when it is time; otherwise shortens the wait to that time. */
+static uint64_t linger_check(struct weir__readiness *engine, uint64_t timeout_ns)
+{
+    if (!engine->lingering.first)
+        return timeout_ns;
+    uint64_t now = weir__clock_now_ns(&engine->engine);
+    if (now < engine->linger_check_ns) {
+        uint64_t left = engine->linger_check_ns - now;
+        return left < timeout_ns ? left : timeout_ns;
+    }
+    while (engine->lingering.first)
+        enqueue(&engine->watchers, dequeue(&engine->lingering));
+    return timeout_ns;
+}
+
+int weir__readiness_wait(struct weir__engine *base, uint64_t timeout_ns)
+{
+    struct weir__readiness *engine = (struct weir__readiness *)base;
+    bool endless = timeout_ns == UINT64_MAX;
+    uint64_t until = endless || timeout_ns == 0 ? 0 : weir__clock_now_ns(base) + timeout_ns;
+    bool woken = false;
+
+    engine->completed = 0;
+    for (;;) {
+        uint64_t poll_ns = linger_check(engine, timeout_ns);
+        run(engine, &engine->ready);
+        run(engine, &engine->watchers);
+        /* With work of its own a wait may leave the poller alone, but never twice in a row: that
+         * saves a call for each request, and what the poller knows waits for one round at most. */
+        if (engine->completed > 0 && engine->polled) {
+            engine->polled = false;
+            return 0;
+        }
+        if (engine->completed > 0 || engine->ready.first || engine->watchers.first)
+            poll_ns = 0;
+        if (engine->poller->wait(engine, poll_ns, &woken) != 0)
+            return WEIR_EIO;
+        engine->polled = true;
+        run(engine, &engine->ready);
+        if (engine->completed > 0 || woken)
+            return 0;
+        if (!endless) {
+            uint64_t now = timeout_ns == 0 ? 0 : weir__clock_now_ns(base);
+            timeout_ns = now < until ? until - now : 0;
+        }
+        /* Stamps that no answer will fetch along with its own, then the next round, or the end. */
+        run(engine, &engine->watchers);
+        if (engine->completed > 0 || timeout_ns == 0)
+            return 0;
+    }
+}
+
+int weir__readiness_init(struct weir__readiness *engine, const struct weir__poller *poller,
+                         const struct weir__engine_ops *ops,
+                         const struct weir__engine_options *options)
+{
+    assert(options->receive_bytes > 0);
+    engine->engine.ops = ops;
+    engine->poller = poller;
+    engine->buffer_bytes = options->receive_bytes;
+    engine->buffer = weir__allocate(engine->buffer_bytes);
+    return engine->buffer ? 0 : WEIR_ENOMEM;
+}
+
+void weir__readiness_dispose(struct weir__readiness *engine)
+{
+    assert(!engine->ready.first);
+    assert(!engine->watchers.first);
+    assert(!engine->lingering.first);
+    weir__release(engine->buffer);
+}
+
+static void socket_begin(struct weir__socket *socket, unsigned ready)
+{
+    memset(weir__readiness_socket(socket), 0, sizeof(struct weir__readiness_socket));
+    weir__readiness_socket(socket)->ready = (uint8_t)ready;
+    socket->reader = socket->writer = socket->watcher = NULL;
+    socket->stamps = false;
+    socket->handshake_bytes = 0;
+}
+
+int weir__readiness_socket_listen(struct weir__engine *engine, struct weir__socket *socket,
+                                  const struct weir_address *address,
+                                  const struct weir__listen_options *options)
+{
+    socket_begin(socket, 0);
+    return weir__socket_listen(engine, socket, address, options);
+}
+
+int weir__readiness_socket_open(struct weir__engine *engine, struct weir__socket *socket,
+                                int family)
+{
+    socket_begin(socket, 0);
+    return weir__socket_open(engine, socket, family);
+}
+
+void weir__readiness_socket_adopt(struct weir__engine *engine, struct weir__socket *socket,
+                                  int handle)
+{
+    (void)engine;
+    socket_begin(socket, WEIR__READY_OUT);
+    socket->handle = handle;
+}
+
+static void socket_end(struct weir__readiness *engine, struct weir__socket *socket, bool reset)
+{
+    assert(!socket->reader);
+    assert(!socket->writer);
+    assert(!socket->watcher);
+    /* Closing alone would not do: the descriptor may have a copy in another process. */
+    if (weir__readiness_socket(socket)->added)
+        engine->poller->remove(engine, socket);
+    weir__descriptor_close(socket->handle, reset);
+    socket->handle = -1;
+}
+
+void weir__readiness_socket_close(struct weir__engine *engine, struct weir__socket *socket)
+{
+    socket_end((struct weir__readiness *)engine, socket, false);
+}
+
+void weir__readiness_socket_reset(struct weir__engine *engine, struct weir__socket *socket)
+{
+    socket_end((struct weir__readiness *)engine, socket, true);
+}

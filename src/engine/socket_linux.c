@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The part of socket.h that uses what only Linux has: accept4, SO_TIMESTAMPING, sendfile and
+ * TCP_INFO. The kernel's rules for stamps are in Documentation/networking/timestamping.rst.
+ */
+
+#include "engine/socket.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <linux/errqueue.h>
+#include <linux/net_tstamp.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/sendfile.h>
+
+#include <weir/error.h>
+
+#define NS_PER_SECOND INT64_C(1000000000)
+
+/* Smaller and larger pieces both cost more processor time for each byte. */
+#define SEND_FILE_PIECE_BYTES (64u << 10)
+
+/* Linux 6.2 and newer; the headers of Debian 12 do not have it. */
+#define STAMP_OPT_ID_TCP (1u << 16)
+#define STAMP_BASE                                                                                 \
+    (SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_RX_SOFTWARE | SOF_TIMESTAMPING_OPT_ID |          \
+     SOF_TIMESTAMPING_OPT_TSONLY)
+#define STAMP_TRANSMIT (SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_TX_ACK)
+
+/* Connections that died in the backlog, skipped in one call; more is a broken listener. */
+#define ACCEPT_SKIPS_MAX 64
+
+/* One read of the error queue: the stamps of eight writes. */
+#define STAMPS_PER_CALL 16
+/* A stamp, and IP_RECVERR or IPV6_RECVERR with the address of the offender. */
+#define STAMP_CONTROL_BYTES                                                                        \
+    (CMSG_SPACE(sizeof(struct scm_timestamping)) +                                                 \
+     CMSG_SPACE(sizeof(struct sock_extended_err) + sizeof(struct sockaddr_in6)))
+
+int weir__descriptor_open(int family)
+{
+    int descriptor = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+    return descriptor >= 0 ? descriptor : weir__error_from_errno(errno);
+}
+
+/* Whether accept's error is that of the one connection, not of the listener (accept(2)). */
+static bool accept_error_is_the_peers(int error)
+{
+    switch (error) {
+    case EINTR:
+    case ECONNABORTED:
+    case EPROTO:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENONET:
+        return true;
+    default:
+        return false;
+    }
+}
+
+int weir__descriptor_accept(int listener)
+{
+    for (int skipped = 0; skipped < ACCEPT_SKIPS_MAX; skipped++) {
+        int descriptor = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (descriptor >= 0)
+            return descriptor;
+        if (errno == EAGAIN || errno == EWOULDBLOCK)
+            return WEIR__WOULD_BLOCK;
+        if (!accept_error_is_the_peers(errno))
+            return weir__error_from_errno(errno);
+    }
+    return WEIR_EIO;
+}
+
+static int set_stamps(int descriptor, unsigned flags)
+{
+    return setsockopt(descriptor, SOL_SOCKET, SO_TIMESTAMPING, &flags, sizeof(flags));
+}
+
+/* Sets the base, plus `transmit` bits for all that is sent from now on. */
+static bool enable_stamps(int descriptor, unsigned transmit)
+{
+    if (set_stamps(descriptor, STAMP_BASE | STAMP_OPT_ID_TCP | transmit) == 0)
+        return true;
+    /* Linux 6.1: keys then count from what is acknowledged, the same while nothing was sent. */
+    return errno == EINVAL && set_stamps(descriptor, STAMP_BASE | transmit) == 0;
+}
+
+void weir__socket_prepare(struct weir__engine *engine, struct weir__socket *socket, bool no_delay,
+                          bool delivery)
+{
+    (void)engine;
+    if (no_delay) {
+        int one = 1;
+        (void)setsockopt(socket->handle, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    }
+    socket->stamps = delivery && enable_stamps(socket->handle, 0);
+}
+
+/* Fills in what the kernel said of the connection; returns how many bytes of it, 0 if nothing. */
+static size_t tcp_info_get(int descriptor, struct tcp_info *info)
+{
+    socklen_t length = sizeof(*info);
+    memset(info, 0, sizeof(*info));
+    if (getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, info, &length) != 0)
+        return 0;
+    return length;
+}
+
+#define TCP_INFO_HAS(length, field)                                                                \
+    ((length) >= offsetof(struct tcp_info, field) + sizeof(((struct tcp_info *)NULL)->field))
+
+int weir__socket_info(struct weir__engine *engine, struct weir__socket *socket,
+                      struct weir__socket_info *info)
+{
+    struct tcp_info kernel;
+    size_t length = tcp_info_get(socket->handle, &kernel);
+
+    (void)engine;
+    memset(info, 0, sizeof(*info));
+    if (!TCP_INFO_HAS(length, tcpi_notsent_bytes)) /* the last of those used; Linux 4.6 */
+        return WEIR_ENOTSUP;
+    if (kernel.tcpi_bytes_acked > socket->handshake_bytes)
+        info->bytes_acked = kernel.tcpi_bytes_acked - socket->handshake_bytes;
+    info->rtt_us = kernel.tcpi_rtt;
+    info->retransmits = kernel.tcpi_total_retrans;
+    info->notsent_bytes = kernel.tcpi_notsent_bytes;
+    return 0;
+}
+
+bool weir__descriptor_is_closed(int descriptor)
+{
+    enum {
+        STATE_CLOSE = 7
+    }; /* TCP_CLOSE, include/net/tcp_states.h; TIME_WAIT is CLOSE here, too */
+    struct tcp_info kernel;
+    return tcp_info_get(descriptor, &kernel) == 0 || kernel.tcpi_state == STATE_CLOSE;
+}
+
+/* The kernel's wall clock stamp on the loop's clock: the offset is that of now, never an old one.
+ */
+static uint64_t stamp_ns(const struct timespec *stamp, int64_t wall_offset_ns)
+{
+    return (uint64_t)((int64_t)stamp->tv_sec * NS_PER_SECOND + stamp->tv_nsec - wall_offset_ns);
+}
+
+int64_t weir__descriptor_receive(int descriptor, void *data, size_t size, bool stamps,
+                                 uint64_t *at_ns)
+{
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(struct scm_timestamping))];
+    struct iovec part = {.iov_base = data, .iov_len = size};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    ssize_t length;
+
+    *at_ns = 0;
+    if (stamps) {
+        message.msg_control = control;
+        message.msg_controllen = sizeof(control);
+    }
+    do
+        length = recvmsg(descriptor, &message, MSG_DONTWAIT);
+    while (length < 0 && errno == EINTR);
+    if (length < 0)
+        return errno == EAGAIN ? WEIR__WOULD_BLOCK : weir__error_from_errno(errno);
+    if (!stamps)
+        return length;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c != NULL; c = CMSG_NXTHDR(&message, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_TIMESTAMPING)
+            continue;
+        struct scm_timestamping stamp;
+        memcpy(&stamp, CMSG_DATA(c), sizeof(stamp));
+        if (stamp.ts[0].tv_sec != 0)
+            *at_ns = stamp_ns(&stamp.ts[0], weir__clock_wall_offset_ns(NULL));
+    }
+    return length;
+}
+
+int64_t weir__descriptor_send(int descriptor, const struct iovec *parts, unsigned part_count,
+                              unsigned flags)
+{
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(uint32_t))];
+    struct msghdr message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = part_count};
+    int send_flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+    ssize_t length;
+
+    if (flags & WEIR__SEND_MORE)
+        send_flags |= MSG_MORE;
+    if (flags & WEIR__SEND_STAMP) {
+        const uint32_t bits = STAMP_TRANSMIT;
+        memset(control, 0, sizeof(control));
+        message.msg_control = control;
+        message.msg_controllen = sizeof(control);
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SO_TIMESTAMPING;
+        header->cmsg_len = CMSG_LEN(sizeof(bits));
+        memcpy(CMSG_DATA(header), &bits, sizeof(bits));
+    }
+    do
+        length = sendmsg(descriptor, &message, send_flags);
+    while (length < 0 && errno == EINTR);
+    if (length < 0)
+        return errno == EAGAIN ? WEIR__WOULD_BLOCK : weir__error_from_errno(errno);
+    return length;
+}
+
+/* sendfile knows no MSG_NOSIGNAL. A program that handles SIGPIPE itself keeps its handler. */
+static void ignore_sigpipe_once(void)
+{
+    static atomic_bool done;
+    struct sigaction action;
+
+    if (atomic_load_explicit(&done, memory_order_relaxed))
+        return;
+    if (sigaction(SIGPIPE, NULL, &action) == 0 && !(action.sa_flags & SA_SIGINFO) &&
+        action.sa_handler == SIG_DFL) {
+        action.sa_handler = SIG_IGN;
+        (void)sigaction(SIGPIPE, &action, NULL);
+    }
+    atomic_store_explicit(&done, true, memory_order_relaxed);
+}
+
+static int64_t send_file_piece(int descriptor, int file, uint64_t offset, size_t size)
+{
+    off_t position = (off_t)offset;
+    ssize_t length;
+
+    do
+        length = sendfile(descriptor, file, &position, size);
+    while (length < 0 && errno == EINTR);
+    if (length < 0)
+        return errno == EAGAIN ? WEIR__WOULD_BLOCK : weir__error_from_errno(errno);
+    return length > 0 ? length : WEIR_ETRUNCATED;
+}
+
+int64_t weir__descriptor_send_file(int descriptor, int file, uint64_t offset, uint64_t length,
+                                   unsigned flags)
+{
+    uint64_t bytes = length < WEIR__SEND_FILE_BYTES_MAX ? length : WEIR__SEND_FILE_BYTES_MAX;
+    uint64_t taken = 0;
+    int64_t result = WEIR__WOULD_BLOCK;
+
+    assert(length > 0);
+    ignore_sigpipe_once();
+    while (taken < bytes) {
+        uint64_t left = bytes - taken;
+        size_t size = left < SEND_FILE_PIECE_BYTES ? (size_t)left : SEND_FILE_PIECE_BYTES;
+        /* sendfile takes no cmsg either: the bits are set on the socket, for the last piece alone.
+         * The keys' base stays, since OPT_ID is never cleared. */
+        bool stamp = (flags & WEIR__SEND_STAMP) && size == left;
+        if (stamp)
+            (void)enable_stamps(descriptor, STAMP_TRANSMIT);
+        result = send_file_piece(descriptor, file, offset + taken, size);
+        if (stamp)
+            (void)enable_stamps(descriptor, 0);
+        if (result < 0)
+            break;
+        taken += (uint64_t)result;
+    }
+    return taken > 0 ? (int64_t)taken : result;
+}
+
+/* Reads one message of the error queue; false if it is no transmit stamp. */
+static bool stamp_read(struct msghdr *message, int64_t wall_offset_ns, struct weir__stamp *stamp)
+{
+    struct scm_timestamping time = {0};
+    struct sock_extended_err error = {0};
+
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c != NULL; c = CMSG_NXTHDR(message, c)) {
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPING)
+            memcpy(&time, CMSG_DATA(c), sizeof(time));
+        else if ((c->cmsg_level == SOL_IP && c->cmsg_type == IP_RECVERR) ||
+                 (c->cmsg_level == SOL_IPV6 && c->cmsg_type == IPV6_RECVERR))
+            memcpy(&error, CMSG_DATA(c), sizeof(error));
+    }
+    if (error.ee_origin != SO_EE_ORIGIN_TIMESTAMPING || error.ee_errno != ENOMSG ||
+        time.ts[0].tv_sec == 0)
+        return false;
+    if (error.ee_info != SCM_TSTAMP_SND && error.ee_info != SCM_TSTAMP_ACK)
+        return false;
+    stamp->kind = error.ee_info == SCM_TSTAMP_ACK ? WEIR__STAMP_ACKED : WEIR__STAMP_SENT;
+    stamp->key = error.ee_data;
+    stamp->at_ns = stamp_ns(&time.ts[0], wall_offset_ns);
+    return true;
+}
+
+/* Returns how many messages the queue gave, at most `count`; of those, `*stamped` were stamps. */
+static unsigned stamps_take(int descriptor, struct weir__stamp *stamps, unsigned count,
+                            unsigned *stamped)
+{
+    _Alignas(struct cmsghdr) char control[STAMPS_PER_CALL][STAMP_CONTROL_BYTES];
+    struct mmsghdr messages[STAMPS_PER_CALL];
+
+    memset(messages, 0, sizeof(messages[0]) * count);
+    for (unsigned i = 0; i < count; i++) {
+        messages[i].msg_hdr.msg_control = control[i];
+        messages[i].msg_hdr.msg_controllen = sizeof(control[i]);
+    }
+    int got = recvmmsg(descriptor, messages, count, MSG_ERRQUEUE | MSG_DONTWAIT, NULL);
+    if (got <= 0)
+        return 0;
+    int64_t offset = weir__clock_wall_offset_ns(NULL);
+    for (int i = 0; i < got; i++) {
+        if (stamp_read(&messages[i].msg_hdr, offset, &stamps[*stamped]))
+            (*stamped)++;
+    }
+    return (unsigned)got;
+}
+
+unsigned weir__descriptor_stamps(int descriptor, struct weir__stamp *stamps, unsigned count)
+{
+    unsigned stamped = 0;
+
+    while (stamped < count) {
+        unsigned room = count - stamped;
+        unsigned asked = room < STAMPS_PER_CALL ? room : STAMPS_PER_CALL;
+        if (stamps_take(descriptor, stamps, asked, &stamped) < asked)
+            break;
+    }
+    return stamped;
+}

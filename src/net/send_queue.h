@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WEIR_NET_SEND_QUEUE_H
+#define WEIR_NET_SEND_QUEUE_H
+
+/*
+ * The writes of one stream that the kernel has not wholly taken. Pure: it plans what the next send
+ * carries and is told how much of it was taken.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include <weir/stream.h>
+
+#include "net/ledger.h"
+
+/*
+ * How far a send may go on behind the end of a write that waits for SENT or DELIVERED. A stamp is for
+ * the last byte of a send, so what follows in the same send delays the answer. Within 8 KiB, less than
+ * the initial window of 10 segments (RFC 6928), the ACK of the one is as good as that of the other,
+ * and pipelined small responses still leave in one call.
+ */
+#define WEIR__COALESCE_BYTES_MAX 8192u
+
+/* A write, queued: first in the send queue, then, if it waits for SENT or DELIVERED, in the ledger. */
+struct weir__write {
+    struct weir__write *next;
+    struct weir__ledger_entry entry;
+    struct iovec parts[WEIR_WRITE_PARTS_MAX];
+    unsigned part_count;
+    int file;
+    bool more;
+    uint8_t stages; /* asked for and not told yet */
+    uint64_t memory_length;
+    uint64_t file_offset;
+    uint64_t length; /* memory and file */
+    uint64_t taken;  /* by the kernel */
+    uint64_t start;  /* wire offset of its first byte, once that was taken */
+    uint64_t first_byte_ns;
+    weir_write_fn on_stage;
+    void *context;
+};
+
+struct weir__send_queue {
+    struct weir__write *first, *last;
+    uint64_t bytes; /* not taken yet, of all writes */
+};
+
+/* One send to make. */
+struct weir__send_plan {
+    uint64_t length;     /* 0 = the queue is empty */
+    unsigned part_count; /* 0 = a piece of a file */
+    int file;
+    uint64_t file_offset;
+    bool
+        stamp; /* with it ends a write that waits for SENT or DELIVERED: its last byte needs a stamp */
+    bool more; /* more is queued behind it, or promised */
+};
+
+void weir__send_queue_append(struct weir__send_queue *queue, struct weir__write *write);
+
+/* The next send: as many memory parts as fit and belong together, or a piece of a file. */
+void weir__send_queue_plan(const struct weir__send_queue *queue, struct weir__send_plan *plan,
+                           struct iovec *parts, unsigned parts_max);
+
+/*
+ * `*bytes` were taken at `now_ns`, the first at wire offset `offset`. Uses up `*bytes` for the first
+ * write; returns it, taken off the queue, if the kernel now has all of it, else NULL. Call it until it
+ * returns NULL.
+ */
+struct weir__write *weir__send_queue_advance(struct weir__send_queue *queue, uint64_t *bytes,
+                                             uint64_t offset, uint64_t now_ns);
+
+/* The first write, taken off as it is, or NULL. */
+struct weir__write *weir__send_queue_take(struct weir__send_queue *queue);
+
+#endif

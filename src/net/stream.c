@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "net/stream.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include <weir/error.h>
+
+#include "core/memory.h"
+#include "core/pool.h"
+
+#define QUEUE_WRITES_DEFAULT 64
+
+static void run(struct weir__deferred *deferred);
+static void on_close_deadline(struct weir_timer *timer);
+
+void weir_stream_options_init(struct weir_stream_options *options)
+{
+    *options = (struct weir_stream_options){
+        .queue_bytes_max = UINT64_MAX,
+        .queue_writes_max = QUEUE_WRITES_DEFAULT,
+        .no_delay = true,
+    };
+}
+
+static struct weir__pool *stream_pool(struct weir_loop *loop)
+{
+    return weir__loop_pool(loop, WEIR__LOOP_POOL_STREAMS, sizeof(struct weir_stream));
+}
+
+static struct weir_stream *stream_new(struct weir_loop *loop,
+                                      const struct weir_stream_options *options)
+{
+    struct weir_stream *stream = weir__pool_take(stream_pool(loop));
+
+    if (!stream)
+        return NULL;
+    memset(stream, 0, sizeof(*stream));
+    stream->loop = loop;
+    stream->engine = weir__loop_engine(loop);
+    stream->socket.handle = -1;
+    stream->no_delay = options->no_delay;
+    stream->deferred.run = run;
+    stream->held_end = &stream->held_first;
+    weir_timer_init(&stream->close_timer, loop, on_close_deadline, stream);
+    weir__stream_send_init(stream, options);
+    return stream;
+}
+
+struct weir_stream *weir__stream_adopt(struct weir_loop *loop, int handle,
+                                       const struct weir_stream_options *options)
+{
+    struct weir_stream *stream = stream_new(loop, options);
+
+    if (!stream)
+        return NULL;
+    stream->engine->ops->socket_adopt(stream->engine, &stream->socket, handle);
+    weir__stream_send_open(stream);
+    return stream;
+}
+
+void weir__stream_defer(struct weir_stream *stream)
+{
+    weir__loop_defer(stream->loop, &stream->deferred);
+}
+
+/* ---- connecting ---- */
+
+static void on_connect(struct weir__op *op, const struct weir__completion *completion)
+{
+    struct weir_stream *stream = WEIR__CONTAINER(op, struct weir_stream, send_op);
+
+    weir__release((void *)op->connect.address);
+    if (completion->result != 0) {
+        weir__stream_end(stream, (int)completion->result, false);
+    } else {
+        stream->opening = false;
+        stream->open_to_tell = true;
+        weir__stream_send_open(stream);
+    }
+    if (stream->dying && stream->watch_op.in_flight)
+        stream->engine->ops->cancel(stream->engine, &stream->watch_op);
+    weir__stream_defer(stream);
+}
+
+int weir_stream_connect(struct weir_stream **result, struct weir_loop *loop,
+                        const struct weir_address *address,
+                        const struct weir_stream_options *options,
+                        const struct weir_stream_handler *handler, void *context)
+{
+    struct weir_stream_options defaults;
+    struct weir_address *copy = NULL;
+    int error = WEIR_ENOMEM;
+
+    if (address->length == 0)
+        return WEIR_EINVAL;
+    if (!options) {
+        weir_stream_options_init(&defaults);
+        options = &defaults;
+    }
+    struct weir_stream *stream = stream_new(loop, options);
+    if (!stream)
+        return WEIR_ENOMEM;
+    copy = weir__allocate(sizeof(*copy));
+    if (!copy)
+        goto out;
+    *copy = *address;
+    error = stream->engine->ops->socket_open(stream->engine, &stream->socket,
+                                             address->socket.any.sa_family);
+    if (error)
+        goto out;
+
+    stream->opening = true;
+    weir_stream_set_handler(stream, handler, context);
+    stream->send_op = (struct weir__op){
+        .kind = WEIR__OP_CONNECT,
+        .complete = on_connect,
+        .socket = &stream->socket,
+        .connect = {.address = copy},
+    };
+    stream->engine->ops->submit(stream->engine, &stream->send_op);
+    *result = stream;
+    return 0;
+
+out:
+    weir__release(copy);
+    weir__pool_give(stream_pool(loop), stream);
+    return error;
+}
+
+/* ---- reading ---- */
+
+static void hold(struct weir_stream *stream, const uint8_t *data, size_t length,
+                 uint64_t arrived_ns)
+{
+    struct weir__held_input *held = weir__allocate(sizeof(*held) + length);
+
+    if (!held) {
+        weir__stream_end(stream, WEIR_ENOMEM, true);
+        return;
+    }
+    held->next = NULL;
+    held->arrived_ns = arrived_ns;
+    held->length = length;
+    memcpy(held->data, data, length);
+    *stream->held_end = held;
+    stream->held_end = &held->next;
+}
+
+static void on_receive(struct weir__op *op, const struct weir__completion *completion)
+{
+    struct weir_stream *stream = WEIR__CONTAINER(op, struct weir_stream, receive_op);
+
+    if (completion->result > 0) {
+        uint64_t arrived_ns =
+            completion->at_ns ? completion->at_ns : weir_loop_now_ns(stream->loop);
+
+        if (stream->dying || stream->closing)
+            return;
+        if (stream->reading && !stream->held_first)
+            stream->handler->on_data(stream, completion->data, (size_t)completion->result,
+                                     arrived_ns);
+        else
+            hold(stream, completion->data, (size_t)completion->result, arrived_ns);
+        return;
+    }
+    if (completion->result == 0)
+        stream->input_ended = true;
+    else if (completion->result != WEIR_ECANCELLED)
+        weir__stream_end(stream, (int)completion->result, false);
+    weir__stream_defer(stream);
+}
+
+static void free_held(struct weir_stream *stream)
+{
+    while (stream->held_first) {
+        struct weir__held_input *held = stream->held_first;
+        stream->held_first = held->next;
+        weir__release(held);
+    }
+    stream->held_end = &stream->held_first;
+}
+
+static bool may_tell(const struct weir_stream *stream)
+{
+    return stream->reading && !stream->closing && !stream->dying;
+}
+
+/* Hands over what was held, then the end of the input. */
+static void tell_input(struct weir_stream *stream)
+{
+    while (stream->held_first && may_tell(stream)) {
+        struct weir__held_input *held = stream->held_first;
+
+        stream->held_first = held->next;
+        if (!stream->held_first)
+            stream->held_end = &stream->held_first;
+        stream->handler->on_data(stream, held->data, held->length, held->arrived_ns);
+        weir__release(held);
+    }
+    if (stream->input_ended && !stream->end_told && !stream->held_first && may_tell(stream)) {
+        stream->end_told = true;
+        stream->handler->on_end(stream);
+    }
+}
+
+static void submit_receive(struct weir_stream *stream)
+{
+    bool wanted = stream->closing || (stream->reading && !stream->held_first);
+
+    if (!wanted || stream->input_ended || stream->receive_op.in_flight)
+        return;
+    stream->receive_op = (struct weir__op){
+        .kind = WEIR__OP_RECEIVE,
+        .complete = on_receive,
+        .socket = &stream->socket,
+    };
+    stream->engine->ops->submit(stream->engine, &stream->receive_op);
+}
+
+int weir_stream_read_start(struct weir_stream *stream)
+{
+    if (stream->dying || stream->closing)
+        return WEIR_ESHUT;
+    stream->reading = true;
+    weir__stream_defer(stream);
+    return 0;
+}
+
+void weir_stream_read_stop(struct weir_stream *stream)
+{
+    stream->reading = false;
+    if (stream->receive_op.in_flight && !stream->closing)
+        stream->engine->ops->cancel(stream->engine, &stream->receive_op);
+}
+
+/* ---- the end ---- */
+
+static void cancel_if_in_flight(struct weir_stream *stream, struct weir__op *op)
+{
+    if (op->in_flight)
+        stream->engine->ops->cancel(stream->engine, op);
+}
+
+void weir__stream_end(struct weir_stream *stream, int reason, bool reset)
+{
+    if (stream->dying)
+        return;
+    stream->dying = true;
+    stream->reason = reason;
+    stream->reset = reset;
+    weir_timer_stop(&stream->close_timer);
+    cancel_if_in_flight(stream, &stream->receive_op);
+    cancel_if_in_flight(stream, &stream->send_op);
+    cancel_if_in_flight(stream, &stream->watch_op);
+    weir__stream_defer(stream);
+}
+
+static void finish(struct weir_stream *stream)
+{
+    struct weir__engine *engine = stream->engine;
+
+    if (stream->receive_op.in_flight || stream->send_op.in_flight || stream->watch_op.in_flight)
+        return;
+    weir__stream_settle(stream);
+    free_held(stream);
+    if (stream->handler && stream->handler->on_close)
+        stream->handler->on_close(stream, stream->reason);
+    if (stream->reset)
+        engine->ops->socket_reset(engine, &stream->socket);
+    else
+        engine->ops->socket_close(engine, &stream->socket);
+    weir__list_remove(&stream->deferred.link);
+    weir__pool_give(stream_pool(stream->loop), stream);
+}
+
+/* FIN once everything queued has been taken. */
+static void shut_if_due(struct weir_stream *stream)
+{
+    if (!stream->shut_wanted || stream->shut_done || stream->queue.first ||
+        stream->send_op.in_flight)
+        return;
+    stream->shut_done = true;
+    int error = stream->engine->ops->socket_shutdown(stream->engine, &stream->socket);
+    if (error)
+        weir__stream_end(stream, error, false);
+}
+
+static void run(struct weir__deferred *deferred)
+{
+    struct weir_stream *stream = WEIR__CONTAINER(deferred, struct weir_stream, deferred);
+
+    if (stream->opening && !stream->dying)
+        return;
+    if (stream->open_to_tell && !stream->dying) {
+        stream->open_to_tell = false;
+        stream->handler->on_open(stream);
+    }
+    tell_input(stream);
+    if (!stream->dying)
+        submit_receive(stream);
+    weir__stream_flush(stream);
+    if (!stream->dying)
+        shut_if_due(stream);
+    if (stream->closing && stream->shut_done && stream->input_ended && stream->write_count == 0)
+        weir__stream_end(stream, 0, false);
+    if (stream->dying)
+        finish(stream);
+}
+
+static void on_close_deadline(struct weir_timer *timer)
+{
+    struct weir_stream *stream = timer->context;
+    bool undelivered;
+
+    weir__stream_count(stream);
+    undelivered = stream->write_count > 0;
+    weir__stream_end(stream, undelivered ? WEIR_ETIMEDOUT : 0, undelivered);
+}
+
+void weir_stream_shutdown(struct weir_stream *stream)
+{
+    stream->shut_wanted = true;
+    weir__stream_defer(stream);
+}
+
+void weir_stream_close(struct weir_stream *stream, uint64_t deadline_ms)
+{
+    if (stream->dying || stream->closing)
+        return;
+    if (stream->opening) {
+        weir__stream_end(stream, WEIR_EABORTED, false);
+        return;
+    }
+    stream->closing = true;
+    stream->shut_wanted = true;
+    free_held(stream);
+    weir_timer_start(&stream->close_timer, deadline_ms ? deadline_ms : WEIR_CLOSE_DEADLINE_MS);
+    weir__stream_defer(stream);
+}
+
+void weir_stream_abort(struct weir_stream *stream, int reason)
+{
+    weir__stream_end(stream, reason ? reason : WEIR_EABORTED, true);
+}
+
+/* ---- small calls ---- */
+
+void weir_stream_set_handler(struct weir_stream *stream, const struct weir_stream_handler *handler,
+                             void *context)
+{
+    stream->handler = handler;
+    stream->context = context;
+}
+
+void *weir_stream_context(const struct weir_stream *stream)
+{
+    return stream->context;
+}
+
+struct weir_loop *weir_stream_loop(const struct weir_stream *stream)
+{
+    return stream->loop;
+}
+
+bool weir_stream_is_closing(const struct weir_stream *stream)
+{
+    return stream->closing || stream->dying;
+}
+
+int weir_stream_peer(const struct weir_stream *stream, struct weir_address *address)
+{
+    return stream->engine->ops->socket_peer(stream->engine, &stream->socket, address);
+}
+
+int weir_stream_local(const struct weir_stream *stream, struct weir_address *address)
+{
+    return stream->engine->ops->socket_local(stream->engine, &stream->socket, address);
+}

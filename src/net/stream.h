@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WEIR_NET_STREAM_H
+#define WEIR_NET_STREAM_H
+
+/*
+ * The inside of a stream. stream.c owns its life and its reading, stream_send.c its writes and what is
+ * known of their delivery.
+ *
+ * Whatever happens, a stream ends one way: `weir__stream_end` marks it dying and cancels its operations;
+ * when the last of them has completed, the deferred run settles every write, tells on_close, and frees.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <weir/loop.h>
+#include <weir/stream.h>
+#include <weir/timer.h>
+
+#include "engine/engine.h"
+#include "net/ledger.h"
+#include "net/send_queue.h"
+
+/* Input that arrived after weir_stream_read_stop. */
+struct weir__held_input {
+    struct weir__held_input *next;
+    uint64_t arrived_ns;
+    size_t length;
+    uint8_t data[];
+};
+
+struct weir_stream {
+    struct weir__socket socket;
+    struct weir_loop *loop;
+    struct weir__engine *engine;
+    const struct weir_stream_handler *handler;
+    void *context;
+
+    struct weir__deferred deferred; /* does what the flags below call for, once a round */
+    struct weir__op receive_op;
+    struct weir__op send_op; /* CONNECT, SEND, SEND_FILE */
+    struct weir__op watch_op;
+
+    struct weir__send_queue queue;
+    struct weir__ledger ledger;
+    struct iovec
+        send_parts[WEIR_WRITE_PARTS_MAX]; /* of the send in flight, if it carries one write */
+    struct iovec *send_batch;             /* of the send in flight, if it carries several */
+    uint64_t queue_bytes_max;
+    uint32_t queue_writes_max;
+    uint32_t write_count; /* queued or in the ledger */
+
+    struct weir_timer check_timer; /* lost stamps, and a send that met a shortage */
+    unsigned checks;               /* TCP_INFO was asked so often since the last progress */
+    uint32_t rtt_us;
+    enum weir_delivery_source source; /* the best that is to be had here */
+
+    struct weir_timer close_timer;
+    struct weir__held_input *held_first, **held_end;
+    int reason; /* of dying */
+
+    bool opening; /* CONNECT has not completed */
+    bool no_delay;
+    bool open_to_tell; /* on_open is due */
+    bool reading;      /* the owner wants data */
+    bool input_ended;  /* the peer's FIN was read */
+    bool end_told;
+    bool shut_wanted; /* FIN once the queue is empty */
+    bool shut_done;
+    bool closing;    /* by the owner, in good order */
+    bool dying;      /* see above */
+    bool reset;      /* end with RST */
+    bool send_short; /* of memory or kernel buffers: the check timer tries again */
+};
+
+/* For the listener: takes `handle` over. NULL when memory is out; `handle` is then still the caller's. */
+struct weir_stream *weir__stream_adopt(struct weir_loop *loop, int handle,
+                                       const struct weir_stream_options *options);
+
+/* Begins the end, see above. Only the first call counts. */
+void weir__stream_end(struct weir_stream *stream, int reason, bool reset);
+
+/* Has the deferred run look at the stream before the loop waits again. */
+void weir__stream_defer(struct weir_stream *stream);
+
+/* stream_send.c */
+void weir__stream_send_init(struct weir_stream *stream, const struct weir_stream_options *options);
+/* The connection is open: finds out what can be known of delivery here. */
+void weir__stream_send_open(struct weir_stream *stream);
+/* Submits the next send, if there is something to send and none in flight. */
+void weir__stream_flush(struct weir_stream *stream);
+/* Takes what the kernel knows into the ledger and tells the writes. False: it does not know. */
+bool weir__stream_count(struct weir_stream *stream);
+/* No operation is in flight any more: every write that is left is told how it ended. */
+void weir__stream_settle(struct weir_stream *stream);
+
+#endif

@@ -1,0 +1,515 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/connection.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include <weir/error.h>
+#include <weir/loop.h>
+
+#include "core/memory.h"
+#include "server/transaction.h"
+
+#define NS_PER_MS 1000000ull
+
+#define INPUT_SIZE_MIN 4096u
+
+/*
+ * How old TCP_INFO may be for the log's rtt_us and retransmits. No retransmission comes sooner than a
+ * round trip and the kernel's least timeout after its first sending, so a transaction that had one is
+ * older than this.
+ */
+#define INFO_AGE_MAX_NS (10 * NS_PER_MS)
+
+static void take_kept_input(struct weir__connection *connection);
+
+static uint64_t now_ns(const struct weir__connection *connection)
+{
+    return weir_loop_now_ns(connection->service->loop);
+}
+
+/* ---- time ---- */
+
+/*
+ * The timer is not moved for each request: it expires now and then, compares with the deadline and goes
+ * on. It is moved only when the deadline comes to lie before its expiry.
+ */
+static void set_deadline(struct weir__connection *connection, uint64_t delay_ms)
+{
+    uint64_t now = now_ns(connection);
+
+    connection->deadline_ns = now + delay_ms * NS_PER_MS;
+    if (!weir_timer_is_started(&connection->timer) ||
+        connection->timer.expires_ms * NS_PER_MS > connection->deadline_ns + NS_PER_MS)
+        weir_timer_start(&connection->timer, delay_ms);
+}
+
+void weir__connection_refresh_info(struct weir__connection *connection)
+{
+    struct weir_delivery_info info;
+    uint64_t now = now_ns(connection);
+
+    if (connection->info_ns != 0 && now - connection->info_ns < INFO_AGE_MAX_NS)
+        return;
+    if (weir_stream_delivery_info(connection->stream, &info) != 0)
+        return;
+    connection->info_ns = now;
+    connection->rtt_us = info.rtt_us;
+    connection->retransmits = info.retransmits;
+}
+
+/* What the peer has taken: acknowledged where that is known, else what its kernel let us send. */
+static uint64_t bytes_taken(struct weir__connection *connection)
+{
+    struct weir_delivery_info info;
+
+    if (weir_stream_delivery_info(connection->stream, &info) == 0)
+        return info.wire_bytes_acked;
+    return connection->wire_queued - weir_stream_queued_bytes(connection->stream);
+}
+
+/* `taken`: how many bytes the peer has taken by now. */
+static void begin_rate_window(struct weir__connection *connection, uint64_t taken)
+{
+    connection->rate_taken = taken;
+    connection->rate_owed = connection->wire_queued - taken;
+    set_deadline(connection, connection->service->options->send_timeout_ms);
+}
+
+static void abort_for_timeout(struct weir__connection *connection)
+{
+    connection->closing = true;
+    weir_stream_abort(connection->stream, WEIR_ETIMEDOUT);
+}
+
+/* A window has passed: the peer must have taken its least share of it, or all that there was. */
+static void end_rate_window(struct weir__connection *connection)
+{
+    const struct weir__options *options = connection->service->options;
+    uint64_t total = bytes_taken(connection);
+    uint64_t taken = total > connection->rate_taken ? total - connection->rate_taken : 0;
+    uint64_t due = options->rate_min_bytes_per_second * options->send_timeout_ms / 1000u;
+
+    if (due == 0)
+        due = 1;
+    if (taken >= (due < connection->rate_owed ? due : connection->rate_owed))
+        begin_rate_window(connection, total);
+    else
+        abort_for_timeout(connection);
+}
+
+/* Chooses the deadline for what a connection without transactions waits for. */
+static void await_next(struct weir__connection *connection)
+{
+    const struct weir__options *options = connection->service->options;
+
+    if (connection->in_body)
+        set_deadline(connection, options->body_timeout_ms);
+    else if (connection->input_length > 0)
+        set_deadline(connection, options->header_timeout_ms);
+    else
+        set_deadline(connection, options->idle_timeout_ms);
+}
+
+/* ---- the end ---- */
+
+static void close_connection(struct weir__connection *connection)
+{
+    if (connection->closing)
+        return;
+    connection->closing = true;
+    weir_timer_stop(&connection->timer);
+    weir_stream_close(connection->stream, WEIR__CONNECTION_LINGER_MS);
+}
+
+void weir__connection_abort(struct weir__connection *connection)
+{
+    connection->closing = true;
+    weir_timer_stop(&connection->timer);
+    weir_stream_abort(connection->stream, 0);
+}
+
+/* No further request: FIN behind the last response, which the peer may be waiting for. */
+static void finish_after_responses(struct weir__connection *connection)
+{
+    connection->last = true;
+    if (connection->transaction_count == 0)
+        close_connection(connection);
+    else
+        weir_stream_shutdown(connection->stream);
+}
+
+static bool is_idle(const struct weir__connection *connection)
+{
+    return connection->transaction_count == 0 && connection->input_length == 0 &&
+           !connection->in_body;
+}
+
+void weir__connection_drain(struct weir__connection *connection)
+{
+    if (is_idle(connection))
+        close_connection(connection);
+}
+
+void weir__connection_transaction_ended(struct weir__connection *connection)
+{
+    if (connection->closing || weir_stream_is_closing(connection->stream))
+        return;
+    bool over = connection->last || connection->input_ended || connection->service->draining;
+    if (connection->transaction_count == 0 && over && connection->input_length == 0) {
+        close_connection(connection);
+        return;
+    }
+    if (connection->blocked) {
+        connection->blocked = false;
+        weir_stream_read_start(connection->stream);
+        take_kept_input(connection);
+    }
+    if (connection->transaction_count == 0 && !connection->closing)
+        await_next(connection);
+}
+
+static void free_input(struct weir__connection *connection)
+{
+    weir__release(connection->input);
+    connection->input = NULL;
+    connection->input_length = 0;
+    connection->input_size = 0;
+}
+
+static void free_saved_request(struct weir__connection *connection)
+{
+    weir__release(connection->saved_request);
+    connection->saved_request = NULL;
+}
+
+static void on_close(struct weir_stream *stream, int reason)
+{
+    struct weir__connection *connection = weir_stream_context(stream);
+    struct weir__service *service = connection->service;
+
+    (void)reason;
+    assert(connection->transaction_count == 0);
+    weir_timer_stop(&connection->timer);
+    free_input(connection);
+    free_saved_request(connection);
+    weir__list_remove(&connection->link);
+    weir__pool_give(&service->connection_pool, connection);
+    service->connection_count--;
+    service->on_connection_gone(service);
+}
+
+/* ---- responses ---- */
+
+static struct weir__moment moment(const struct weir__connection *connection, bool keep_alive)
+{
+    uint64_t now = now_ns(connection);
+
+    return (struct weir__moment){
+        .now_ns = now,
+        .wall_ns = weir_loop_wall_ns(connection->service->loop, now),
+        .keep_alive = keep_alive,
+    };
+}
+
+static void send_response(struct weir__connection *connection,
+                          struct weir__transaction *transaction)
+{
+    bool first = connection->transaction_count == 1;
+    bool keep_alive = transaction->response.keep_alive;
+    /* With nothing else in the works the peer has all that was queued before. */
+    uint64_t transaction_start = connection->wire_queued;
+
+    weir__transaction_send(transaction);
+    if (!keep_alive && !weir_stream_is_closing(connection->stream))
+        finish_after_responses(connection);
+    if (first && !weir_stream_is_closing(connection->stream))
+        begin_rate_window(connection, transaction_start);
+}
+
+/* Answers what is not a request, and ends the connection: where the next one begins is not known. */
+static void refuse(struct weir__connection *connection, const struct weir__request *request,
+                   unsigned status, uint64_t request_ns)
+{
+    struct weir__transaction *transaction = weir__transaction_new(connection, request, request_ns);
+    struct weir__moment now = moment(connection, false);
+
+    if (!transaction) {
+        weir__connection_abort(connection);
+        return;
+    }
+    weir__site_error(connection->service->site, status, request, &now, &transaction->response);
+    send_response(connection, transaction);
+}
+
+/* Whether the connection can go on behind this request's body. */
+static bool survives_body(const struct weir__request *request)
+{
+    if (request->framing == WEIR__FRAMING_NONE)
+        return true;
+    /*
+     * The answer goes out before the body is read. A peer that waits for "100 Continue" may then leave
+     * the body out or not (RFC 9110 section 10.1.1): what follows could be either.
+     */
+    return !request->expect_continue &&
+           request->content_length <= WEIR__CONNECTION_BODY_DISCARD_MAX;
+}
+
+static void respond(struct weir__connection *connection, const struct weir__request *request,
+                    uint64_t request_ns)
+{
+    bool keep_alive =
+        request->keep_alive && survives_body(request) && !connection->service->draining;
+    struct weir__moment now = moment(connection, keep_alive);
+    struct weir__transaction *transaction;
+
+    if (weir__request_value(request, WEIR__FIELD_EXPECT) && !request->expect_continue) {
+        refuse(connection, request, 417, request_ns);
+        return;
+    }
+    transaction = weir__transaction_new(connection, request, request_ns);
+    if (!transaction) {
+        weir__connection_abort(connection);
+        return;
+    }
+    weir__site_respond(connection->service->site, request, &now, &transaction->response);
+    connection->in_body = keep_alive && request->framing != WEIR__FRAMING_NONE;
+    if (connection->in_body) {
+        weir__h1_body_init(&connection->body, request);
+        connection->body_bytes = 0;
+    }
+    send_response(connection, transaction);
+}
+
+/* ---- requests ---- */
+
+/* Discards the body. Returns the bytes consumed. */
+static size_t read_body(struct weir__connection *connection, const char *data, size_t length)
+{
+    struct weir__text content;
+    size_t consumed = 0;
+    int outcome = weir__h1_body_consume(&connection->body, data, length, &consumed, &content);
+
+    connection->body_bytes += content.length;
+    if (outcome == WEIR__H1_BODY_DONE)
+        connection->in_body = false;
+    else if (outcome < 0 || connection->body_bytes > WEIR__CONNECTION_BODY_DISCARD_MAX)
+        finish_after_responses(connection);
+    return consumed;
+}
+
+/*
+ * Parses one head and answers it. Returns the bytes consumed, 0 if it is not complete. A head that
+ * arrives whole, as nearly all do, is parsed in the service's request; one that comes in pieces keeps a
+ * request of its own, because parsing goes on where it stopped.
+ */
+static size_t read_head(struct weir__connection *connection, const char *data, size_t length,
+                        uint64_t arrived_ns)
+{
+    struct weir__request *request =
+        connection->saved_request ? connection->saved_request : &connection->service->request;
+    int parsed;
+
+    if (!connection->saved_request)
+        weir__h1_init(&connection->parser);
+    parsed = weir__h1_parse_head(&connection->parser, data, length, request);
+    if (parsed == WEIR__H1_INCOMPLETE) {
+        if (connection->saved_request)
+            return 0;
+        connection->saved_request = weir__allocate(sizeof(*request));
+        if (!connection->saved_request)
+            weir__connection_abort(connection);
+        else
+            weir__h1_init(&connection->parser);
+        return 0;
+    }
+    if (parsed > 0)
+        respond(connection, request, arrived_ns);
+    else
+        refuse(connection, request, (unsigned)-parsed, arrived_ns);
+    free_saved_request(connection);
+    return parsed > 0 ? (size_t)parsed : length;
+}
+
+static bool is_full(const struct weir__connection *connection)
+{
+    return connection->transaction_count >= WEIR__CONNECTION_PIPELINE_MAX ||
+           weir_stream_queue_room(connection->stream) < WEIR__RESPONSE_SEGMENTS_MAX + 1;
+}
+
+/* Consumes what it can; the rest stays for later. Returns the bytes consumed. */
+static size_t consume(struct weir__connection *connection, const char *data, size_t length,
+                      size_t older_length, uint64_t arrived_ns)
+{
+    size_t consumed = 0;
+
+    while (consumed < length) {
+        const char *rest = data + consumed;
+        size_t used;
+
+        if (connection->last || weir_stream_is_closing(connection->stream))
+            return length;
+        if (connection->in_body) {
+            used = read_body(connection, rest, length - consumed);
+        } else if (is_full(connection)) {
+            connection->blocked = true;
+            weir_stream_read_stop(connection->stream);
+            return consumed;
+        } else {
+            bool older = consumed < older_length;
+            used = read_head(connection, rest, length - consumed,
+                             older ? connection->input_arrived_ns : arrived_ns);
+        }
+        if (used == 0)
+            return consumed;
+        consumed += used;
+    }
+    return consumed;
+}
+
+static int reserve_input(struct weir__connection *connection, size_t length)
+{
+    size_t size = connection->input_size ? connection->input_size : INPUT_SIZE_MIN;
+
+    while (size < length)
+        size *= 2;
+    if (size == connection->input_size)
+        return 0;
+    char *input = weir__reallocate(connection->input, size);
+    if (!input)
+        return WEIR_ENOMEM;
+    connection->input = input;
+    connection->input_size = size;
+    return 0;
+}
+
+/* Keeps the bytes for later. They are few: a head has a bound, and a blocked connection is not read. */
+static int keep_input(struct weir__connection *connection, const char *data, size_t length)
+{
+    int error = reserve_input(connection, connection->input_length + length);
+
+    if (error)
+        return error;
+    memcpy(connection->input + connection->input_length, data, length);
+    connection->input_length += length;
+    return 0;
+}
+
+/* The kept bytes, the first `older_length` of which arrived before the others. */
+static void process_kept(struct weir__connection *connection, size_t older_length,
+                         uint64_t arrived_ns)
+{
+    size_t consumed =
+        consume(connection, connection->input, connection->input_length, older_length, arrived_ns);
+
+    if (consumed >= older_length)
+        connection->input_arrived_ns = arrived_ns;
+    if (consumed == connection->input_length) {
+        free_input(connection);
+        return;
+    }
+    connection->input_length -= consumed;
+    memmove(connection->input, connection->input + consumed, connection->input_length);
+}
+
+static void take_kept_input(struct weir__connection *connection)
+{
+    if (connection->input_length > 0)
+        process_kept(connection, connection->input_length, connection->input_arrived_ns);
+    if (connection->input_ended && !connection->blocked)
+        finish_after_responses(connection);
+}
+
+static void process_input(struct weir__connection *connection, const char *data, size_t length,
+                          uint64_t arrived_ns)
+{
+    size_t older_length = connection->input_length;
+    size_t consumed = 0;
+
+    if (older_length == 0) {
+        consumed = consume(connection, data, length, 0, arrived_ns);
+        connection->input_arrived_ns = arrived_ns;
+    }
+    if (consumed < length && keep_input(connection, data + consumed, length - consumed) != 0) {
+        weir__connection_abort(connection);
+        return;
+    }
+    /* A blocked connection's bytes wait; a head's first part was parsed, now it is kept. */
+    if (older_length > 0 && !connection->blocked)
+        process_kept(connection, older_length, arrived_ns);
+}
+
+static void on_data(struct weir_stream *stream, const uint8_t *data, size_t length,
+                    uint64_t arrived_ns)
+{
+    struct weir__connection *connection = weir_stream_context(stream);
+    bool was_idle = is_idle(connection);
+    bool was_in_body = connection->in_body;
+
+    if (connection->closing || connection->last)
+        return;
+    process_input(connection, (const char *)data, length, arrived_ns);
+    /* A head or a body has begun to arrive; its time starts once, not with each piece. */
+    bool waits = connection->transaction_count == 0 && !connection->closing &&
+                 !weir_stream_is_closing(stream);
+    if (waits && (was_idle || was_in_body != connection->in_body))
+        await_next(connection);
+}
+
+static void on_end(struct weir_stream *stream)
+{
+    struct weir__connection *connection = weir_stream_context(stream);
+
+    connection->input_ended = true;
+    if (connection->closing || connection->blocked)
+        return;
+    free_input(connection);
+    finish_after_responses(connection);
+}
+
+static void on_timer(struct weir_timer *timer)
+{
+    struct weir__connection *connection = timer->context;
+    uint64_t now = now_ns(connection);
+
+    if (now < connection->deadline_ns) {
+        weir_timer_start(timer, (connection->deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS);
+    } else if (connection->transaction_count > 0) {
+        end_rate_window(connection);
+    } else if (connection->input_length > 0 && !connection->in_body && connection->saved_request) {
+        connection->saved_request->keep_alive = false;
+        refuse(connection, connection->saved_request, 408, connection->input_arrived_ns);
+    } else {
+        close_connection(connection);
+    }
+}
+
+int weir__connection_start(struct weir__service *service, struct weir_stream *stream)
+{
+    static const struct weir_stream_handler handler = {
+        .on_data = on_data,
+        .on_end = on_end,
+        .on_close = on_close,
+    };
+    struct weir__connection *connection = weir__pool_take(&service->connection_pool);
+    struct weir_address peer;
+
+    if (!connection) {
+        weir_stream_abort(stream, WEIR_ENOMEM);
+        return WEIR_ENOMEM;
+    }
+    memset(connection, 0, sizeof(*connection));
+    connection->service = service;
+    connection->stream = stream;
+    weir__list_init(&connection->transactions);
+    weir__list_append(&service->connections, &connection->link);
+    service->connection_count++;
+    weir_timer_init(&connection->timer, service->loop, on_timer, connection);
+    if (weir_stream_peer(stream, &peer) != 0)
+        peer.length = 0;
+    weir_address_format(&peer, connection->peer);
+    weir_stream_set_handler(stream, &handler, connection);
+    weir_stream_read_start(stream);
+    set_deadline(connection, service->options->header_timeout_ms);
+    return 0;
+}

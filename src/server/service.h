@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WEIR_SERVER_SERVICE_H
+#define WEIR_SERVER_SERVICE_H
+
+/* What the connections of one worker share. Everything here belongs to the worker's thread. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <weir/listener.h>
+#include <weir/loop.h>
+
+#include "core/list.h"
+#include "core/pool.h"
+#include "http/message.h"
+#include "server/access_log.h"
+#include "server/log_writer.h"
+#include "server/options.h"
+#include "server/site.h"
+
+struct weir__service {
+    struct weir_loop *loop;
+    struct weir__site *site;
+    const struct weir__options *options;
+    struct weir__log_ring *log; /* NULL: no access log */
+    struct weir__log_clock log_clock;
+    struct weir__pool connection_pool;
+    struct weir__pool transaction_pool;
+    struct weir__list connections;
+    unsigned connection_count;
+    unsigned connections_max;
+    bool draining; /* no request after the one in progress */
+    /* Runs when a connection has gone: the worker may take new ones, or end. */
+    void (*on_connection_gone)(struct weir__service *service);
+    struct weir__request
+        request; /* the head being parsed: too big for each connection to have one */
+};
+
+#endif

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/transaction.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include <weir/error.h>
+#include <weir/loop.h>
+
+#include "core/memory.h"
+#include "server/connection.h"
+
+#define LAST_WRITE_STAGES                                                                          \
+    (WEIR_STAGE_ACCEPTED | WEIR_STAGE_RELEASED | WEIR_STAGE_SENT | WEIR_STAGE_DELIVERED)
+
+/* ---- what the log needs of the request ---- */
+
+static struct weir__text copy_text(char **room, struct weir__text source)
+{
+    struct weir__text copy = {NULL, 0};
+
+    if (!source.data)
+        return copy;
+    memcpy(*room, source.data, source.length);
+    copy = (struct weir__text){*room, source.length};
+    *room += source.length;
+    return copy;
+}
+
+static struct weir__text field_text(const struct weir__request *request, enum weir__field field)
+{
+    const struct weir__text *value = weir__request_value(request, field);
+
+    return value ? *value : (struct weir__text){NULL, 0};
+}
+
+static int copy_request(struct weir__transaction *transaction, const struct weir__request *request)
+{
+    struct weir__text referer = field_text(request, WEIR__FIELD_REFERER);
+    struct weir__text user_agent = field_text(request, WEIR__FIELD_USER_AGENT);
+    size_t length = request->method_text.length + request->target.length + request->host.length +
+                    referer.length + user_agent.length;
+    char *room = transaction->text;
+
+    if (length > sizeof(transaction->text)) {
+        room = weir__allocate(length);
+        if (!room)
+            return WEIR_ENOMEM;
+        transaction->allocated_text = room;
+    }
+    transaction->version_major = request->version_major;
+    transaction->version_minor = request->version_minor;
+    transaction->method = copy_text(&room, request->method_text);
+    transaction->target = copy_text(&room, request->target);
+    transaction->host = copy_text(&room, request->host);
+    transaction->referer = copy_text(&room, referer);
+    transaction->user_agent = copy_text(&room, user_agent);
+    return 0;
+}
+
+struct weir__transaction *weir__transaction_new(struct weir__connection *connection,
+                                                const struct weir__request *request,
+                                                uint64_t request_ns)
+{
+    struct weir__transaction *transaction = weir__pool_take(&connection->service->transaction_pool);
+
+    if (!transaction)
+        return NULL;
+    /* The texts' rooms are filled as they are used: clearing 2 KB for each request would show. */
+    memset(transaction, 0, offsetof(struct weir__transaction, response));
+    memset(&transaction->response_held, 0,
+           offsetof(struct weir__transaction, text) -
+               offsetof(struct weir__transaction, response_held));
+    transaction->connection = connection;
+    transaction->request_ns = request_ns;
+    if (copy_request(transaction, request) != 0) {
+        weir__pool_give(&connection->service->transaction_pool, transaction);
+        return NULL;
+    }
+    transaction->retransmits_before = connection->retransmits;
+    weir__list_append(&connection->transactions, &transaction->link);
+    connection->transaction_count++;
+    return transaction;
+}
+
+/* ---- the end: a line in the log ---- */
+
+static enum weir__log_outcome outcome_of(const struct weir__transaction *transaction)
+{
+    switch (transaction->error) {
+    case 0:
+        return WEIR__LOG_DELIVERED;
+    case WEIR_ENOTSUP:
+        return WEIR__LOG_UNKNOWN;
+    case WEIR_ERESET:
+        return WEIR__LOG_RESET;
+    case WEIR_ETIMEDOUT:
+        return WEIR__LOG_TIMEOUT;
+    default:
+        return WEIR__LOG_ABORTED;
+    }
+}
+
+static uint64_t body_part(const struct weir__transaction *transaction, uint64_t wire_bytes)
+{
+    uint64_t header_bytes = transaction->response.header_bytes;
+
+    return wire_bytes > header_bytes ? wire_bytes - header_bytes : 0;
+}
+
+static const char *protocol_of(const struct weir__transaction *transaction)
+{
+    if (transaction->version_major != 1)
+        return NULL;
+    return transaction->version_minor == 0 ? "HTTP/1.0" : "HTTP/1.1";
+}
+
+/* `ns`, or `limit_ns` if that is known and earlier. */
+static uint64_t no_later(uint64_t ns, uint64_t limit_ns)
+{
+    return limit_ns != 0 && limit_ns < ns ? limit_ns : ns;
+}
+
+static void write_log(const struct weir__transaction *transaction)
+{
+    struct weir__connection *connection = transaction->connection;
+    struct weir__service *service = connection->service;
+
+    if (!service->log)
+        return;
+    weir__connection_refresh_info(connection);
+    /* The kernel took a byte in the middle of a call that also sent it: the stamp is nearer. */
+    uint64_t accepted_ns = no_later(transaction->accepted_ns, transaction->sent_ns);
+    accepted_ns = no_later(accepted_ns, transaction->delivered_ns);
+    struct weir__log_entry entry = {
+        .wall_ns = weir_loop_wall_ns(service->loop, transaction->request_ns),
+        .arrived_ns = transaction->request_ns,
+        .client = connection->peer,
+        .protocol = protocol_of(transaction),
+        .method = transaction->method,
+        .host = transaction->host,
+        .target = transaction->target,
+        .referer = transaction->referer,
+        .user_agent = transaction->user_agent,
+        .status = transaction->response.status,
+        .body_bytes = body_part(transaction, transaction->accepted_bytes),
+        .wire_bytes = transaction->accepted_bytes,
+        .engine = weir_loop_engine_name(service->loop),
+        .send = transaction->uses_file ? WEIR__LOG_SEND_FILE : WEIR__LOG_SEND_COPY,
+        .first_byte_ns = no_later(transaction->first_byte_ns, accepted_ns),
+        .accepted_ns = accepted_ns,
+        .sent_ns = transaction->sent_ns,
+        .delivered_ns = transaction->delivered_ns,
+        .delivered_by = transaction->delivered_by,
+        .delivered_bytes = body_part(transaction, transaction->delivered_bytes),
+        .outcome = outcome_of(transaction),
+        .info_known = connection->info_ns != 0,
+        .rtt_us = connection->rtt_us,
+        .retransmits = connection->retransmits - transaction->retransmits_before,
+    };
+    char line[WEIR__LOG_LINE_MAX];
+    size_t length = weir__log_entry_format(&entry, service->options->log_format,
+                                           &service->log_clock, line, sizeof(line));
+    weir__log_ring_put(service->log, line, length);
+}
+
+static void release_response(struct weir__transaction *transaction)
+{
+    if (!transaction->response_held)
+        return;
+    transaction->response_held = false;
+    weir__response_dispose(&transaction->response);
+}
+
+static void end_if_done(struct weir__transaction *transaction)
+{
+    struct weir__connection *connection = transaction->connection;
+
+    if (!transaction->ended || transaction->writes_left > 0)
+        return;
+    write_log(transaction);
+    release_response(transaction);
+    weir__release(transaction->allocated_text);
+    weir__list_remove(&transaction->link);
+    connection->transaction_count--;
+    weir__pool_give(&connection->service->transaction_pool, transaction);
+    weir__connection_transaction_ended(connection);
+}
+
+/* ---- the stages of its writes ---- */
+
+/* How much of the response the peer has, from the stream's count: writes may end in the middle. */
+static void count_delivered(struct weir__transaction *transaction)
+{
+    struct weir_delivery_info info;
+
+    if (weir_stream_delivery_info(transaction->connection->stream, &info) != 0)
+        return;
+    uint64_t acked = info.wire_bytes_acked;
+    if (acked <= transaction->wire_start)
+        return;
+    acked -= transaction->wire_start;
+    transaction->delivered_bytes =
+        acked < transaction->wire_length ? acked : transaction->wire_length;
+}
+
+static void fail(struct weir__transaction *transaction, const struct weir_write_event *event)
+{
+    if (transaction->error == 0)
+        transaction->error = event->error;
+    if (event->error == WEIR_ENOTSUP)
+        return;
+    transaction->delivered_by = event->source;
+    count_delivered(transaction);
+}
+
+static void note_first_byte(struct weir__transaction *transaction,
+                            const struct weir_write_event *event)
+{
+    if (transaction->first_byte_ns == 0)
+        transaction->first_byte_ns = event->first_byte_ns;
+}
+
+/* A write before the last: its own end is of interest, and its failure. */
+static void on_piece(struct weir_stream *stream, void *context,
+                     const struct weir_write_event *event)
+{
+    struct weir__transaction *transaction = context;
+
+    (void)stream;
+    note_first_byte(transaction, event);
+    transaction->accepted_bytes += event->accepted_bytes;
+    if (event->stage == WEIR_STAGE_FAILED)
+        fail(transaction, event);
+    transaction->writes_left--;
+    end_if_done(transaction);
+}
+
+static void on_last(struct weir_stream *stream, void *context, const struct weir_write_event *event)
+{
+    struct weir__transaction *transaction = context;
+
+    (void)stream;
+    switch (event->stage) {
+    case WEIR_STAGE_ACCEPTED:
+        note_first_byte(transaction, event);
+        transaction->accepted_ns = event->at_ns;
+        transaction->accepted_bytes += event->accepted_bytes;
+        return;
+    case WEIR_STAGE_RELEASED:
+        release_response(transaction);
+        return;
+    case WEIR_STAGE_SENT:
+        transaction->sent_ns = event->at_ns;
+        return;
+    case WEIR_STAGE_DELIVERED:
+        transaction->delivered_ns = event->at_ns;
+        transaction->delivered_by = event->source;
+        transaction->delivered_bytes = transaction->wire_length;
+        break;
+    case WEIR_STAGE_FAILED:
+        note_first_byte(transaction, event);
+        if (transaction->accepted_ns == 0)
+            transaction->accepted_bytes += event->accepted_bytes;
+        fail(transaction, event);
+        break;
+    }
+    transaction->ended = true;
+    transaction->writes_left--;
+    end_if_done(transaction);
+}
+
+/* ---- queueing the response ---- */
+
+/* The header, then the segments: as many writes as there are pieces of files, and a last one. */
+struct piece {
+    struct iovec parts[WEIR_WRITE_PARTS_MAX];
+    unsigned part_count;
+    const struct weir__segment *file;
+};
+
+static void add_memory(struct piece *piece, const char *data, uint64_t length)
+{
+    assert(piece->part_count < WEIR_WRITE_PARTS_MAX);
+    piece->parts[piece->part_count++] =
+        (struct iovec){.iov_base = (char *)data, .iov_len = (size_t)length};
+}
+
+/* Takes segments from `*next` on, up to and with the first piece of a file. */
+static void gather(struct piece *piece, const struct weir__response *response, unsigned *next)
+{
+    while (*next < response->segment_count && piece->part_count < WEIR_WRITE_PARTS_MAX) {
+        const struct weir__segment *segment = &response->segments[(*next)++];
+        if (!segment->data) {
+            piece->file = segment;
+            return;
+        }
+        add_memory(piece, segment->data, segment->length);
+    }
+}
+
+static int write_piece(struct weir__transaction *transaction, const struct piece *piece, bool last)
+{
+    const struct weir_write write = {
+        .parts = piece->parts,
+        .part_count = piece->part_count,
+        .file = piece->file ? piece->file->file : -1,
+        .file_offset = piece->file ? piece->file->offset : 0,
+        .file_length = piece->file ? piece->file->length : 0,
+        .stages = last ? LAST_WRITE_STAGES : WEIR_STAGE_ACCEPTED,
+        .more = !last,
+        .on_stage = last ? on_last : on_piece,
+        .context = transaction,
+    };
+    int error = weir_stream_write(transaction->connection->stream, &write);
+
+    if (!error) {
+        transaction->writes_left++;
+        transaction->uses_file = transaction->uses_file || piece->file;
+    }
+    return error;
+}
+
+void weir__transaction_send(struct weir__transaction *transaction)
+{
+    struct weir__connection *connection = transaction->connection;
+    const struct weir__response *response = &transaction->response;
+    struct piece piece = {.part_count = 0};
+    unsigned next = 0;
+    int error;
+
+    transaction->response_held = true;
+    transaction->wire_start = connection->wire_queued;
+    transaction->wire_length = response->header_bytes + response->body_bytes;
+    add_memory(&piece, response->header, response->header_bytes);
+    do {
+        gather(&piece, response, &next);
+        error = write_piece(transaction, &piece, next == response->segment_count);
+        piece = (struct piece){.part_count = 0};
+    } while (!error && next < response->segment_count);
+
+    if (!error) {
+        connection->wire_queued += transaction->wire_length;
+        return;
+    }
+    transaction->error = error;
+    transaction->ended = true;
+    weir_stream_abort(connection->stream, error);
+    end_if_done(transaction);
+}
