@@ -17,6 +17,7 @@ struct sim_op {
     size_t index; /* in sim->ops */
     uint64_t not_before_ns;
     bool cancelled;
+    int64_t result; /* SEND: what was taken, told later; 0 = nothing yet */
 };
 
 _Static_assert(sizeof(struct sim_op) <= WEIR__OP_PRIVATE_BYTES, "an operation's private room");
@@ -163,13 +164,17 @@ static struct weir__op **role_of(struct weir__op *op)
 static const char *const op_names[] = {"accept", "connect",   "receive",
                                        "send",   "send_file", "watch"};
 
-static void op_defer(struct sim *sim, struct weir__op *op)
+static void op_postpone(struct sim *sim, struct weir__op *op)
 {
-    if (!weir__sim_fault(sim, sim->options.defer))
-        return;
     uint64_t at_ns = sim->now_ns + weir__sim_between(sim, 1, sim->options.defer_ns_max);
     op_private(op)->not_before_ns = at_ns;
     weir__sim_schedule(sim, at_ns, (struct sim_event){.kind = SIM_EVENT_POKE});
+}
+
+static void op_defer(struct sim *sim, struct weir__op *op)
+{
+    if (weir__sim_fault(sim, sim->options.defer))
+        op_postpone(sim, op);
 }
 
 static void op_complete(struct sim *sim, struct weir__op *op,
@@ -344,6 +349,8 @@ static bool send_try(struct sim *sim, struct weir__op *op)
 
     if (!socket->out)
         return op_finish(sim, op, WEIR_EIO);
+    if (op_private(op)->result > 0)
+        return op_finish(sim, op, op_private(op)->result);
     if (socket->state == SIM_DEAD)
         return op_finish(sim, op, socket->error);
     if (socket->out->fin_wanted)
@@ -360,6 +367,11 @@ static bool send_try(struct sim *sim, struct weir__op *op)
     int64_t taken = is_file ? send_file_take(sim, op, room) : send_take(sim, op, room);
     if (taken > 0 && (flags & WEIR__SEND_STAMP) && socket->stamps)
         weir__sim_flow_wish(socket->out);
+    if (taken > 0 && weir__sim_fault(sim, sim->options.send_late)) {
+        op_private(op)->result = taken;
+        op_postpone(sim, op);
+        return false;
+    }
     return op_finish(sim, op, taken);
 }
 
@@ -591,6 +603,7 @@ void weir__sim_options_draw(struct weir__sim_options *options, uint64_t seed)
     options->short_send = draw_chance(&sim, 500);
     options->short_receive = draw_chance(&sim, 500);
     options->defer = draw_chance(&sim, 500);
+    options->send_late = draw_chance(&sim, 500);
     options->defer_ns_max = draw_magnitude(&sim, 1000, 20 * SIM_MSEC_NS);
     options->shuffle = draw_chance(&sim, 1000);
     options->stamp_loss = draw_chance(&sim, 1000);
