@@ -27,7 +27,7 @@
 #define FAILURES_MAX    5
 #define CONNECTIONS_MAX 4
 #define ENDS_MAX        (2 * CONNECTIONS_MAX)
-#define WRITES_MAX      96
+#define WRITES_MAX      256
 #define WRITE_BYTES_MAX (1u << 20)
 /* Bytes repeat with a prime period, so that no shift by a power of two goes unseen. */
 #define PATTERN_PERIOD 65521u
@@ -73,7 +73,8 @@ struct end {
     unsigned budget;
     bool begun, open, reading, input_ended;
     bool shut_called, close_called, abort_called;
-    uint64_t close_by_ns;
+    bool truncates; /* a write promised more than its file has */
+    uint64_t close_by_ns, closed_ns;
     uint64_t queued, received;
     int reason;
     struct record records[WRITES_MAX];
@@ -84,6 +85,7 @@ static struct {
     uint64_t seed;
     uint64_t random_state;
     struct weir__sim_options options;
+    struct weir_stream_options stream_options;
     struct weir__engine *engine;
     struct weir_loop *loop;
     struct weir_listener *listener;
@@ -97,9 +99,10 @@ static struct {
     unsigned abort; /* chance of an abort */
     bool clean;     /* nothing goes wrong: everything must be delivered */
     bool delivery;
-    bool exact;  /* no stamp is lost, shared or late */
-    bool pauses; /* of the listener */
-    bool inside; /* a call of the library that must not call back */
+    bool silences, resets; /* there may be some */
+    bool exact;            /* no stamp is lost, shared or late */
+    bool pauses;           /* of the listener */
+    bool inside;           /* a call of the library that must not call back */
     unsigned posts;
     bool failed;
 } world;
@@ -108,7 +111,7 @@ static struct {
 static struct {
     uint64_t by_tx_ack, by_tcp_info, unknown, failed_reset, failed_timeout, failed_abort,
         failed_memory;
-    uint64_t closed_well, ends_told, beyond_4gib, accept_failures, bytes;
+    uint64_t closed_well, ends_told, beyond_4gib, accept_failures, queue_full, truncated, bytes;
 } seen;
 
 static uint8_t pattern[PATTERN_BYTES];
@@ -357,6 +360,9 @@ static void on_stage(struct weir_stream *stream, void *context,
     expect(!(record->told & stage), "e%u: stage %u told twice", end->number, stage);
     expect(record->told < stage, "e%u: stage %u after a later one", end->number, stage);
     expect(event->at_ns <= now(), "e%u: stage %u in the future", end->number, stage);
+    expect((event->first_byte_ns > 0) == (event->accepted_bytes > 0),
+           "e%u: stage %u and its first byte", end->number, stage);
+    expect(event->first_byte_ns <= now(), "e%u: the first byte in the future", end->number);
     expect(failed || event->bytes == record->to - record->from, "e%u: stage %u of %llu bytes",
            end->number, stage, (unsigned long long)event->bytes);
     expect(failed || end->out, "e%u: stage %u without a connection", end->number, stage);
@@ -442,15 +448,39 @@ static void check_reason(const struct end *end, int reason)
     case WEIR_ENOMEM:
         expect(world.oom > 0, "e%u: memory was not out", end->number);
         break;
-    case WEIR_ETIMEDOUT:
-    case WEIR_ERESET:
-    case WEIR_EREFUSED:
+    case WEIR_ETRUNCATED:
+        expect(end->truncates, "e%u: no file was truncated", end->number);
+        seen.truncated++;
         break;
+    case WEIR_ETIMEDOUT:
+        expect((end->close_called && now() >= end->close_by_ns) || world.silences,
+               "e%u: timed out with nobody silent", end->number);
+        break;
+    case WEIR_EREFUSED:
+        expect(end->is_client && !end->open && world.listener_close_called,
+               "e%u: refused by a listener", end->number);
+        break;
+    case WEIR_ERESET:
+        break; /* see check_resets */
     default:
         expect(false, "e%u: closed with %s", end->number, weir_error_name(reason));
     }
     expect(!world.clean || reason == 0, "e%u: closed with %s, with nothing wrong", end->number,
            weir_error_name(reason));
+}
+
+/* Who was reset must have had a peer that gave up, or closed when its deadline came. */
+static void check_resets(void)
+{
+    for (unsigned i = 0; i < world.end_count; i++) {
+        const struct end *end = world.ends[i];
+        for (unsigned k = 0; k < world.end_count; k++) {
+            const struct end *peer = world.ends[k];
+            if (end->reason == WEIR_ERESET && end->out && peer->in == end->out)
+                expect(world.resets || peer->reason != 0 || peer->closed_ns >= peer->close_by_ns,
+                       "e%u: reset by nobody", end->number);
+        }
+    }
 }
 
 static void on_close(struct weir_stream *stream, int reason)
@@ -482,6 +512,7 @@ static void on_close(struct weir_stream *stream, int reason)
            (unsigned long long)(now() - end->close_by_ns) / NS_PER_MS);
     weir_timer_stop(&end->act_timer);
     end->reason = reason;
+    end->closed_ns = now();
     end->stream = NULL;
 }
 
@@ -546,17 +577,23 @@ static void write_submit(struct end *end, struct weir_write *write, struct recor
     };
     write->on_stage = on_stage;
     write->context = record;
+    bool fits =
+        weir_stream_queue_room(end->stream) > 0 &&
+        weir_stream_queued_bytes(end->stream) + length <= world.stream_options.queue_bytes_max;
     world.inside = true;
     int error = weir_stream_write(end->stream, write);
     world.inside = false;
     bool shut = end->shut_called || end->close_called || end->abort_called;
     if (error == 0) {
         expect(!shut, "e%u: a write after the last one", end->number);
+        expect(fits, "e%u: a write that does not fit", end->number);
         end->record_count++;
         end->queued += length;
         return;
     }
     spoil(record);
+    expect(error != WEIR_EQUEUEFULL || !fits, "e%u: a write that would fit", end->number);
+    seen.queue_full += error == WEIR_EQUEUEFULL;
     expect(error == WEIR_ESHUT || !shut, "e%u: a write after the last one: %s", end->number,
            weir_error_name(error));
     expect(error == WEIR_ESHUT || error == WEIR_EQUEUEFULL || (error == WEIR_ENOMEM && world.oom),
@@ -577,6 +614,11 @@ static void act_write(struct end *end)
     *record = (struct record){.from = end->queued};
     uint64_t memory_length = length - file_length;
     uint64_t index = (end->queued + memory_length + end->phase + end->is_client) % PATTERN_PERIOD;
+    if (!world.clean && chance(5)) {
+        index += (PATTERN_BYTES - 1 - index) / PATTERN_PERIOD * PATTERN_PERIOD;
+        file_length = PATTERN_BYTES - index + 1 + below(1000);
+        end->truncates = true;
+    }
     struct weir_write write = {
         .parts = parts,
         .part_count = parts_fill(end, record, parts, memory_length),
@@ -691,6 +733,12 @@ static void act(struct end *end)
         act_info(end);
     } else if (chance(world.abort)) {
         act_abort(end);
+    } else if (end->out && chance(world.abort)) {
+        world.resets = true;
+        weir__sim_flow_reset(world.engine, end->out);
+    } else if (end->out && chance(world.abort)) {
+        world.silences = true;
+        weir__sim_flow_silence(world.engine, chance(500) ? end->out : end->in);
     }
 }
 
@@ -732,7 +780,7 @@ static struct end *end_new(bool is_client)
         abort();
     end->number = world.end_count;
     end->is_client = is_client;
-    end->budget = 1 + (unsigned)below(16);
+    end->budget = 1 + (unsigned)below(2ull << below(6));
     world.ends[world.end_count++] = end;
     weir_timer_init(&end->act_timer, world.loop, on_act, end);
     return end;
@@ -789,7 +837,8 @@ static void on_connect_timer(struct weir_timer *timer)
     weir_address_parse(&server, SERVER_TEXT);
     struct end *end = end_new(true);
     world.inside = true;
-    int error = weir_stream_connect(&stream, world.loop, &server, NULL, &handler, end);
+    int error =
+        weir_stream_connect(&stream, world.loop, &server, &world.stream_options, &handler, end);
     world.inside = false;
     expect(error == 0 || (error == WEIR_ENOMEM && world.oom) ||
                (error == WEIR_EMFILE && world.options.open_emfile),
@@ -887,6 +936,8 @@ static void world_draw(uint64_t seed, FILE *trace)
         faults_remove(options);
     else
         world.abort = chance(500) ? 0 : 100;
+    world.resets = options->connection_reset > 0;
+    world.silences = options->connection_silence > 0 || options->connect_silence > 0;
 }
 
 static bool world_begin(void)
@@ -898,6 +949,12 @@ static bool world_begin(void)
     weir_loop_options_init(&loop_options);
     loop_options.delivery = world.delivery;
     weir_listener_options_init(&listener_options);
+    weir_stream_options_init(&world.stream_options);
+    if (chance(500))
+        world.stream_options.queue_writes_max = 1 + (uint32_t)below(100);
+    if (chance(200) && world.options.virtual_bytes == 0)
+        world.stream_options.queue_bytes_max = 1 + length_draw();
+    listener_options.stream = world.stream_options;
     weir_address_parse(&server, SERVER_TEXT);
     if (weir__sim_new(&world.options, &world.engine) != 0)
         return false;
@@ -935,6 +992,7 @@ static bool seed_run(uint64_t seed, FILE *trace)
         live_allocations = 0;
         return false;
     }
+    check_resets();
     weir_timer_stop(&world.listener_timer);
     weir_loop_free(world.loop);
     expect(live_allocations == 0, "%lld allocations were not released",
@@ -1003,7 +1061,8 @@ static unsigned check_seen(void)
         {"failed by reset", seen.failed_reset},       {"failed by timeout", seen.failed_timeout},
         {"failed by abort", seen.failed_abort},       {"failed by memory", seen.failed_memory},
         {"streams closed well", seen.closed_well},    {"ends of input", seen.ends_told},
-        {"accepts failed", seen.accept_failures},     {"bytes read", seen.bytes},
+        {"accepts failed", seen.accept_failures},     {"queues full", seen.queue_full},
+        {"files truncated", seen.truncated},          {"bytes read", seen.bytes},
     };
     unsigned missing = 0;
 
