@@ -16,10 +16,10 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CC = os.environ.get("CC", "cc")
-FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-DWEIR_PORTABLE", "-O1", "-w", "-Iinclude", "-Isrc"]
+FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-DWEIR_PORTABLE", "-O1", "-w", "-Iinclude", "-Isrc", "-Itests"]
 SOURCES = ["src/core/*.c", "src/net/*.c", "src/engine/loop.c", "src/engine/poll.c",
            "src/engine/readiness.c", "src/engine/socket_posix.c", "src/engine/socket.c",
-           "src/engine/sim.c", "src/engine/sim_*.c", "tests/sim/stream_sim_test.c"]
+           "src/engine/sim.c", "src/engine/sim_*.c", "tests/support/sim_model.c", "tests/sim/stream_sim_test.c"]
 SEEDS = 1500
 TIMEOUT_S = 60
 
