@@ -65,7 +65,13 @@ struct weir__moment {
 struct weir__site_options {
     /* Random bytes: peers choose the paths, and must not know where in the hash table they fall. */
     uint64_t seed[2];
-    /* Files that are kept, open or (small ones) in memory. Default 1024. */
+    /*
+     * Files that are kept open. One with precompressed siblings takes up to 4 descriptors, and
+     * whatever a response uses stays open beyond that. Default 256, which leaves room for
+     * connections under the usual limit of 1,024.
+     */
+    uint32_t open_files_max;
+    /* Small files, which are kept in memory. Default 1024. */
     uint32_t files_max;
     /* Paths known to be missing, folders or forbidden. Default 1024. */
     uint32_t others_max;
@@ -88,7 +94,11 @@ void weir__site_free(struct weir__site *site);
 /*
  * Plans the response to a request whose head is complete. Every request gets one: what cannot be
  * served is answered with 4xx or 5xx. `response` need not be initialised; it takes nothing over
- * from `request`. `body_bytes` is 0 for HEAD, whose header is that of GET.
+ * from `request`. For HEAD there is no body, and the header is that of GET.
+ *
+ * A folder is its index.html; without one it is 404, as if it were not there: there are no
+ * listings. Its name without the slash is redirected (301), the query kept. What is neither a
+ * regular file nor a folder, or leads out of the root, is 404; what may not be read is 403.
  */
 void weir__site_respond(struct weir__site *site, const struct weir__request *request,
                         const struct weir__moment *moment, struct weir__response *response);
