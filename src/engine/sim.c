@@ -41,7 +41,7 @@ static struct sim_op *op_private(struct weir__op *op)
 }
 
 /* splitmix64 (Steele, Lea, Flood 2014): one addition and a finalizer; any seed is a good one. */
-uint64_t weir__sim_random(struct sim *sim)
+static uint64_t random_next(struct sim *sim)
 {
     uint64_t value = sim->random_state += 0x9e3779b97f4a7c15u;
 
@@ -54,13 +54,12 @@ uint64_t weir__sim_between(struct sim *sim, uint64_t low, uint64_t high)
 {
     assert(low <= high);
     /* Modulo's bias is far below what matters here. */
-    return high - low == UINT64_MAX ? weir__sim_random(sim)
-                                    : low + weir__sim_random(sim) % (high - low + 1);
+    return high - low == UINT64_MAX ? random_next(sim) : low + random_next(sim) % (high - low + 1);
 }
 
 bool weir__sim_chance(struct sim *sim, unsigned per_mille)
 {
-    return per_mille > 0 && weir__sim_random(sim) % 1000 < per_mille;
+    return per_mille > 0 && random_next(sim) % 1000 < per_mille;
 }
 
 bool weir__sim_fault(struct sim *sim, unsigned per_mille)
@@ -435,7 +434,7 @@ static bool ops_try(struct sim *sim)
         memcpy(sim->round, sim->ops, count * sizeof(*sim->round));
     if (weir__sim_fault(sim, sim->options.shuffle)) {
         for (size_t index = count; index > 1; index--) {
-            size_t other = weir__sim_random(sim) % index;
+            size_t other = random_next(sim) % index;
             struct weir__op *swapped = sim->round[index - 1];
             sim->round[index - 1] = sim->round[other];
             sim->round[other] = swapped;
@@ -597,6 +596,8 @@ void weir__sim_options_draw(struct weir__sim_options *options, uint64_t seed)
     options->ack_delay_ns_max = weir__sim_chance(&sim, 500) ? 0 : 40 * SIM_MSEC_NS;
     options->timeout_ns = weir__sim_between(&sim, 2000, 20000) * SIM_MSEC_NS;
     options->receive_bytes = (uint32_t)draw_magnitude(&sim, 1024, 65536);
+    if (weir__sim_chance(&sim, 100))
+        options->handles_max = (uint32_t)weir__sim_between(&sim, 2, 10);
     options->info = !weir__sim_chance(&sim, 200);
     options->info_counts_fin = weir__sim_chance(&sim, 500);
     options->stamps = !weir__sim_chance(&sim, 200);

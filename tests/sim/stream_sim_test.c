@@ -299,7 +299,7 @@ static void act(struct end *end)
             act_write(end);
     } else if (choice < 75) {
         act_read(end);
-    } else if (choice < 78) {
+    } else if (choice < 78 && (end->budget < 3 || chance(100))) {
         world.inside = true;
         weir_stream_shutdown(end->stream);
         world.inside = false;
@@ -418,7 +418,7 @@ static void on_connect_timer(struct weir_timer *timer)
                                     &model_handler, end);
     world.inside = false;
     expect(error == 0 || (error == WEIR_ENOMEM && world.oom) ||
-               (error == WEIR_EMFILE && world.options.open_emfile),
+               (error == WEIR_EMFILE && world.descriptors_run_out),
            "connecting gave %s", weir_error_name(error));
     if (error == 0)
         end_begin(end, stream);
@@ -475,6 +475,7 @@ static void on_listener_timer(struct weir_timer *timer)
 static void faults_remove(struct weir__sim_options *options)
 {
     options->open_emfile = 0;
+    options->handles_max = UINT32_MAX;
     options->connect_silence = 0;
     options->connection_reset = 0;
     options->connection_silence = 0;
@@ -514,6 +515,7 @@ static void world_draw(uint64_t seed, FILE *trace)
         faults_remove(options);
     else
         world.abort = chance(500) ? 0 : 100;
+    world.descriptors_run_out = options->open_emfile > 0 || options->handles_max <= 2 * ENDS_MAX;
     world.resets = options->connection_reset > 0;
     world.silences = options->connection_silence > 0 || options->connect_silence > 0;
 }

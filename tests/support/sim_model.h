@@ -73,10 +73,10 @@ struct sim_world {
     unsigned abort; /* chance of an abort */
     bool clean;     /* nothing goes wrong: everything must be delivered */
     bool delivery;
-    bool silences, resets; /* there may be some */
-    bool exact;            /* no stamp is lost, shared or late */
-    bool pauses;           /* of the listener */
-    bool inside;           /* a call of the library that must not call back */
+    bool descriptors_run_out, silences, resets; /* there may be some */
+    bool exact;                                 /* no stamp is lost, shared or late */
+    bool pauses;                                /* of the listener */
+    bool inside;                                /* a call of the library that must not call back */
     unsigned posts;
     bool failed;
     void (*react)(struct end *end); /* from within callbacks: the program does something more */
