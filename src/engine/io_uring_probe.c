@@ -184,7 +184,7 @@ out:
 static int try_stamp_command(void)
 {
     struct io_uring ring;
-    struct io_uring_params params = {.flags = WEIR__IO_URING_SETUP | IORING_SETUP_CQE32};
+    struct io_uring_params params = {.flags = WEIR__IO_URING_SETUP | WEIR__SETUP_CQE_MIXED};
     struct io_uring_cqe completion = {.res = 0};
     struct io_uring_sqe *sqe;
     int handle = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

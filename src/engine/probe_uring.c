@@ -289,9 +289,7 @@ void weir__probe_uring_tx_timestamp(struct weir__probe *probe)
         return;
     }
     struct io_uring_sqe *entry = io_uring_get_sqe(&ring);
-    memset(entry, 0, sizeof(*entry));
-    entry->opcode = IORING_OP_URING_CMD;
-    entry->fd = pair[0];
+    io_uring_prep_rw(IORING_OP_URING_CMD, entry, pair[0], NULL, 0, 0);
     entry->cmd_op = SOCKET_COMMAND_TX_TIMESTAMP;
     if (!peer_sends(probe, pair[0]) || !completion_take(probe, &ring, &taken))
         return;
