@@ -142,7 +142,6 @@ class LogTest(unittest.TestCase):
             "delivered_bytes": SIZE,
             "delivered_by": "tx_ack",
             "outcome": "delivered",
-            "retransmits": 0,
         }
         self.assertEqual({name: entry[name] for name in expected}, expected)
         self.assertIn(entry["send"], ("copy", "file"))
