@@ -55,6 +55,12 @@ static void completions_take(struct weir__io_uring *engine)
 
         if (engine->stamp_command)
             memcpy(big, cqe->big_cqe, sizeof(big));
+        /*
+         * A stamp that would fall on the ring's last place makes 6.18 skip that place (it takes the
+         * ring for a mixed one and puts its filler elsewhere): what is found there must not look
+         * like a completion once more.
+         */
+        cqe->user_data = WEIR__IO_URING_DATA_IGNORED;
         io_uring_cqe_seen(&engine->ring, cqe);
         if (data == WEIR__IO_URING_DATA_WAKE) {
             engine->wake_armed = false;
