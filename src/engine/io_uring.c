@@ -32,6 +32,13 @@
 #define STAMP_CONTROL_BYTES CMSG_SPACE(sizeof(struct scm_timestamping))
 #define RECEIVE_HEAD_BYTES  (sizeof(struct io_uring_recvmsg_out) + STAMP_CONTROL_BYTES)
 
+struct completion {
+    uint64_t data;
+    int result;
+    uint32_t flags;
+    uint64_t big[2]; /* the second half of one of 32 bytes */
+};
+
 static _Thread_local const char *refusal;
 
 static struct weir__io_uring *engine_of(struct weir__engine *base)
@@ -39,34 +46,41 @@ static struct weir__io_uring *engine_of(struct weir__engine *base)
     return (struct weir__io_uring *)base;
 }
 
+/* Copies the next completion and gives its entries back. False: there is none. */
+static bool completion_next(struct weir__io_uring *engine, unsigned *entries,
+                            struct completion *completion)
+{
+    struct io_uring_cqe *cqe;
+    bool big;
+
+    if (*entries == 0 || io_uring_peek_cqe(&engine->ring, &cqe) != 0)
+        return false;
+    big = cqe->flags & WEIR__CQE_32;
+    completion->data = cqe->user_data;
+    completion->result = cqe->res;
+    completion->flags = cqe->flags;
+    if (big)
+        memcpy(completion->big, cqe->big_cqe, sizeof(completion->big));
+    *entries -= big ? 2 : 1;
+    io_uring_cq_advance(&engine->ring, big ? 2 : 1);
+    return true;
+}
+
 static void completions_take(struct weir__io_uring *engine)
 {
-    unsigned count = io_uring_cq_ready(&engine->ring);
-    struct io_uring_cqe *cqe;
+    unsigned entries = io_uring_cq_ready(&engine->ring);
+    struct completion completion;
 
-    if (count && engine->delivery)
+    if (entries && engine->delivery)
         engine->wall_offset_ns = weir__clock_wall_offset_ns(&engine->base);
     /* What callbacks add by submitting waits for the next round. */
-    for (; count && !io_uring_peek_cqe(&engine->ring, &cqe); count--) {
-        uint64_t data = cqe->user_data;
-        int result = cqe->res;
-        uint32_t flags = cqe->flags;
-        uint64_t big[2] = {0, 0};
-
-        if (engine->stamp_command)
-            memcpy(big, cqe->big_cqe, sizeof(big));
-        /*
-         * A stamp that would fall on the ring's last place makes 6.18 skip that place (it takes the
-         * ring for a mixed one and puts its filler elsewhere): what is found there must not look
-         * like a completion once more.
-         */
-        cqe->user_data = WEIR__IO_URING_DATA_IGNORED;
-        io_uring_cqe_seen(&engine->ring, cqe);
-        if (data == WEIR__IO_URING_DATA_WAKE) {
+    while (completion_next(engine, &entries, &completion)) {
+        if (completion.data == WEIR__IO_URING_DATA_WAKE) {
             engine->wake_armed = false;
             engine->wake_seen = true;
-        } else if (data != WEIR__IO_URING_DATA_IGNORED) {
-            weir__io_uring_request_completed(engine, data, result, flags, big);
+        } else if (completion.data != WEIR__IO_URING_DATA_IGNORED) {
+            weir__io_uring_request_completed(engine, completion.data, completion.result,
+                                             completion.flags, completion.big);
         }
     }
 }
@@ -167,24 +181,30 @@ static void engine_wake(struct weir__engine *base)
     } while (written < 0 && errno == EINTR);
 }
 
+static void socket_clear(struct weir__socket *socket)
+{
+    memset(socket, 0, sizeof(*socket));
+    socket->handle = -1;
+}
+
 static int socket_listen(struct weir__engine *engine, struct weir__socket *socket,
                          const struct weir_address *address,
                          const struct weir__listen_options *options)
 {
-    weir__io_uring_socket_init(socket);
+    socket_clear(socket);
     return weir__socket_listen(engine, socket, address, options);
 }
 
 static int socket_open(struct weir__engine *engine, struct weir__socket *socket, int family)
 {
-    weir__io_uring_socket_init(socket);
+    socket_clear(socket);
     return weir__socket_open(engine, socket, family);
 }
 
 static void socket_adopt(struct weir__engine *engine, struct weir__socket *socket, int handle)
 {
     (void)engine;
-    memset(socket, 0, sizeof(*socket));
+    socket_clear(socket);
     socket->handle = handle;
 }
 
@@ -227,7 +247,7 @@ static int ring_make(struct weir__io_uring *engine)
     int error;
 
     if (engine->stamp_command)
-        params.flags |= IORING_SETUP_CQE32;
+        params.flags |= WEIR__SETUP_CQE_MIXED;
     error = io_uring_queue_init_params(SUBMISSIONS, &engine->ring, &params);
     if (!error)
         return 0;

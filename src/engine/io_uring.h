@@ -19,7 +19,9 @@ struct weir__io_uring_features {
     bool buffer_ring;      /* provided buffers by a mapped ring (5.19) */
     bool accept_multishot; /* 5.19 */
     bool receive_multishot; /* RECV and RECVMSG (6.0) */
-    bool stamp_command; /* transmit stamps as completions: TX_TIMESTAMP on a CQE32 ring (6.17) */
+    /* Transmit stamps as completions: TX_TIMESTAMP, on a ring that mixes completions of 16 and 32
+     * bytes (6.18). */
+    bool stamp_command;
 };
 
 /*
@@ -41,6 +43,15 @@ const char *weir__io_uring_refusal(void);
 #define WEIR__IO_URING_SETUP                                                                       \
     (IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |         \
      IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CLAMP)
+
+/*
+ * Of linux/io_uring.h, which Debian 12's headers do not have. A ring with SETUP_CQE_MIXED takes both
+ * sizes: a completion with F_32 fills two entries, and one with F_SKIP nothing but the last entry
+ * before the ring wraps. SETUP_CQE32, which 6.17 has too, is no choice: 6.18 skips the last entry of
+ * such a ring as well, without saying so, and what stood there 4096 completions ago seems to come again.
+ */
+#define WEIR__SETUP_CQE_MIXED (1u << 18)
+#define WEIR__CQE_32          (1u << 15)
 
 /*
  * SOCKET_URING_OP_TX_TIMESTAMP of linux/io_uring.h, which Debian 12's headers do not have. Its

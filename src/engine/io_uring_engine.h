@@ -41,9 +41,6 @@ struct weir__io_uring {
 void weir__io_uring_op_start(struct weir__io_uring *engine, struct weir__op *op);
 void weir__io_uring_op_cancel(struct weir__io_uring *engine, struct weir__op *op);
 
-/* Before a socket's first operation. */
-void weir__io_uring_socket_init(struct weir__socket *socket);
-
 /* Moves on as many operations as are ready now. From `wait` only, as it runs callbacks. */
 void weir__io_uring_ready_run(struct weir__io_uring *engine);
 

@@ -37,6 +37,7 @@ struct state {
     uint8_t armed;       /* requests in the kernel, a bit each */
     uint8_t cancel_sent;
     bool cancelling;
+    bool fed;             /* RECEIVE: bytes came since REQUEST_MAIN was armed */
     bool polling;         /* REQUEST_MAIN waits for readiness */
     bool ended;           /* WATCH: the connection is over */
     bool without_command; /* WATCH: the stamp command failed here */
@@ -92,6 +93,23 @@ static void ready_add(struct weir__io_uring *engine, struct weir__op *op)
     state->previous_next = engine->ready_end;
     *engine->ready_end = op;
     engine->ready_end = &state->next;
+    engine->ready_count++;
+}
+
+/* Before all others. */
+static void ready_add_first(struct weir__io_uring *engine, struct weir__op *op)
+{
+    struct state *state = state_of(op);
+    struct weir__op *second = engine->ready_first;
+
+    if (!second || state->previous_next) {
+        ready_add(engine, op);
+        return;
+    }
+    state->next = second;
+    state->previous_next = &engine->ready_first;
+    state_of(second)->previous_next = &state->next;
+    engine->ready_first = op;
     engine->ready_count++;
 }
 
@@ -263,6 +281,7 @@ static bool main_arm(struct weir__io_uring *engine, struct weir__op *op)
         break;
     }
     state_of(op)->polling = false;
+    state_of(op)->fed = false;
     request_armed(op, sqe, REQUEST_MAIN);
     return true;
 }
@@ -519,9 +538,15 @@ static void main_failed(struct weir__io_uring *engine, struct weir__op *op, int 
         ready_add(engine, op);
         return;
     case ENOBUFS:
-        /* No buffer was left; this round's callbacks give theirs back before the next request. */
+        /*
+         * No buffer was left; this round's callbacks give theirs back before the next request. Who got
+         * none goes before those who took them all, or a busy peer would starve the others.
+         */
         if (op->kind == WEIR__OP_RECEIVE) {
-            ready_add(engine, op);
+            if (state->fed)
+                ready_add(engine, op);
+            else
+                ready_add_first(engine, op);
             return;
         }
         break;
@@ -583,8 +608,10 @@ static bool receive_take(struct weir__io_uring *engine, struct weir__op *op, int
         completion.data = io_uring_recvmsg_payload(out, &engine->receive_message);
         completion.at_ns = receive_stamp(engine, out);
     }
-    if (completion.result > 0)
+    if (completion.result > 0) {
+        state_of(op)->fed = true;
         deliver(engine, op, &completion);
+    }
     weir__io_uring_buffer_give(engine, index);
     return completion.result > 0;
 }
@@ -692,9 +719,4 @@ void weir__io_uring_op_cancel(struct weir__io_uring *engine, struct weir__op *op
     state->cancelling = true;
     if (!state->armed || !requests_cancel(engine, op))
         ready_add(engine, op);
-}
-
-void weir__io_uring_socket_init(struct weir__socket *socket)
-{
-    memset(socket_state_of(socket), 0, sizeof(struct socket_state));
 }

@@ -59,18 +59,16 @@ static int ring_refused(int error, const char **reason)
 
 static bool has_operations(struct io_uring *ring)
 {
-    struct {
-        struct io_uring_probe head;
-        struct io_uring_probe_op operations[IORING_OP_LAST];
-    } answer;
+    _Alignas(struct io_uring_probe) unsigned char
+        room[sizeof(struct io_uring_probe) + IORING_OP_LAST * sizeof(struct io_uring_probe_op)];
+    struct io_uring_probe *answer = (struct io_uring_probe *)(void *)room;
 
-    memset(&answer, 0, sizeof(answer));
-    if (io_uring_register_probe(ring, &answer.head, IORING_OP_LAST))
+    memset(room, 0, sizeof(room));
+    if (io_uring_register_probe(ring, answer, IORING_OP_LAST))
         return false;
     for (size_t i = 0; i < sizeof(operations_used); i++) {
         unsigned operation = operations_used[i];
-        if (operation > answer.head.last_op ||
-            !(answer.operations[operation].flags & IO_URING_OP_SUPPORTED))
+        if (operation > answer->last_op || !(answer->ops[operation].flags & IO_URING_OP_SUPPORTED))
             return false;
     }
     return true;
@@ -186,7 +184,7 @@ out:
 static int try_stamp_command(void)
 {
     struct io_uring ring;
-    struct io_uring_params params = {.flags = WEIR__IO_URING_SETUP | IORING_SETUP_CQE32};
+    struct io_uring_params params = {.flags = WEIR__IO_URING_SETUP | WEIR__SETUP_CQE_MIXED};
     struct io_uring_cqe completion = {.res = 0};
     struct io_uring_sqe *sqe;
     int handle = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

@@ -78,7 +78,7 @@ static int open_any_engine(struct weir__engine **engine, const struct weir__engi
 #ifndef WEIR_PORTABLE
     if (weir__io_uring_engine.open(engine, options) == 0)
         return 0;
-    *reason = weir__io_uring_why_not();
+    *reason = weir__io_uring_refusal();
     if (weir__epoll_engine.open(engine, options) == 0)
         return 0;
 #else

@@ -58,11 +58,26 @@ static size_t span(const char *text, const char *end, unsigned classes)
     return (size_t)(at - text);
 }
 
-/* `name` is a token, in which no byte but a letter becomes a letter, nor any but '-' a '-', by |
- * 0x20. */
+static uint64_t load_lower(const char *text)
+{
+    uint64_t bytes;
+
+    memcpy(&bytes, text, sizeof(bytes));
+    return bytes | UINT64_C(0x2020202020202020);
+}
+
+/*
+ * `lower`, in small letters and '-', has the length of `name`, which is a token: no other byte that
+ * a token may hold becomes a letter or a '-' by | 0x20.
+ */
 static bool name_is(struct weir__text name, const char *lower)
 {
-    for (size_t i = 0; i < name.length; i++)
+    size_t i = 0;
+
+    for (; i + sizeof(uint64_t) <= name.length; i += sizeof(uint64_t))
+        if (load_lower(name.data + i) != load_lower(lower + i))
+            return false;
+    for (; i < name.length; i++)
         if ((name.data[i] | 0x20) != lower[i])
             return false;
     return true;
@@ -256,6 +271,17 @@ static int request_line_parse(struct weir__h1_parser *parser, struct weir__text 
     return target_parse(parser, request);
 }
 
+/*
+ * A tab around these values is white space (RFC 9110 section 5.6.3), but others take it for a part
+ * of the value, and then see another end of the request.
+ */
+static bool framing_has_tab(enum weir__field field, struct weir__text raw)
+{
+    if (field != WEIR__FIELD_CONTENT_LENGTH && field != WEIR__FIELD_TRANSFER_ENCODING)
+        return false;
+    return memchr(raw.data, '\t', raw.length) != NULL;
+}
+
 static int field_line_parse(struct weir__h1_parser *parser, struct weir__text line,
                             struct weir__request *request)
 {
@@ -277,10 +303,12 @@ static int field_line_parse(struct weir__h1_parser *parser, struct weir__text li
     if (request->header_count == WEIR__REQUEST_HEADERS_MAX)
         return refuse(parser, -431, "too many fields");
 
+    struct weir__text raw = {line.data + name_length + 1, line.length - name_length - 1};
     header->name = (struct weir__text){line.data, name_length};
-    header->value = weir__text_trim(
-        (struct weir__text){line.data + name_length + 1, line.length - name_length - 1});
+    header->value = weir__text_trim(raw);
     header->field = field_find(header->name);
+    if (framing_has_tab(header->field, raw))
+        return refuse(parser, -400, "tab in Content-Length or Transfer-Encoding");
     if (header->field != WEIR__FIELD_OTHER) {
         if (request->first[header->field] == WEIR__HEADER_NONE)
             request->first[header->field] = (uint8_t)request->header_count;

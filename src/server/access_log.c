@@ -175,7 +175,7 @@ static bool is_plain(unsigned char byte)
 }
 
 /* Writes at most `limit` bytes of escaped text. */
-static char *put_escaped(char *at, const struct weir__log_text *text, size_t limit,
+static char *put_escaped(char *at, const struct weir__text *text, size_t limit,
                          put_character_fn put_character)
 {
     const unsigned char *bytes = (const unsigned char *)text->data;
@@ -200,7 +200,7 @@ static char *put_escaped(char *at, const struct weir__log_text *text, size_t lim
     return at;
 }
 
-static char *put_json_string(char *at, const struct weir__log_text *text, size_t limit)
+static char *put_json_string(char *at, const struct weir__text *text, size_t limit)
 {
     if (!text->data)
         return PUT(at, "null");
@@ -210,7 +210,7 @@ static char *put_json_string(char *at, const struct weir__log_text *text, size_t
     return at;
 }
 
-static char *put_combined_string(char *at, const struct weir__log_text *text, size_t limit)
+static char *put_combined_string(char *at, const struct weir__text *text, size_t limit)
 {
     if (!text->data)
         return PUT(at, "-");
@@ -282,10 +282,11 @@ static const char *send_name(enum weir__log_send send)
 static const char *outcome_name(enum weir__log_outcome outcome)
 {
     static const char *const names[] = {
-        [WEIR__LOG_DELIVERED] = "delivered",
-        [WEIR__LOG_RESET] = "reset",
-        [WEIR__LOG_TIMEOUT] = "timeout",
-        [WEIR__LOG_ABORTED] = "aborted",
+        [WEIR__LOG_DELIVERED] = "\"delivered\"",
+        [WEIR__LOG_RESET] = "\"reset\"",
+        [WEIR__LOG_TIMEOUT] = "\"timeout\"",
+        [WEIR__LOG_ABORTED] = "\"aborted\"",
+        [WEIR__LOG_UNKNOWN] = "null",
     };
     return names[outcome];
 }
@@ -343,12 +344,16 @@ static char *put_json_delivery(char *at, const struct weir__log_entry *entry)
     at = put_text(at, weir_delivery_source_name(entry->delivered_by));
     at = PUT(at, "\",\"delivered_bytes\":");
     at = put_number(at, entry->delivered_bytes);
-    at = PUT(at, ",\"outcome\":\"");
+    at = PUT(at, ",\"outcome\":");
     at = put_text(at, outcome_name(entry->outcome));
-    at = PUT(at, "\",\"rtt_us\":");
-    at = put_number(at, entry->rtt_us);
-    at = PUT(at, ",\"retransmits\":");
-    at = put_number(at, entry->retransmits);
+    if (entry->info_known) {
+        at = PUT(at, ",\"rtt_us\":");
+        at = put_number(at, entry->rtt_us);
+        at = PUT(at, ",\"retransmits\":");
+        at = put_number(at, entry->retransmits);
+    } else {
+        at = PUT(at, ",\"rtt_us\":null,\"retransmits\":null");
+    }
     return PUT(at, ",\"cache\":\"none\",\"upstream_us\":null}\n");
 }
 

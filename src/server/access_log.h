@@ -4,17 +4,13 @@
 
 /* The access log's lines. Pure: an entry goes in, one line comes out. */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <weir/delivery.h>
 
-/* Bytes that a peer chose, or `data` NULL where it did not say. Any bytes at all; not terminated.
- */
-struct weir__log_text {
-    const char *data;
-    size_t length;
-};
+#include "http/message.h"
 
 /* How the bytes went out. */
 enum weir__log_send {
@@ -30,6 +26,7 @@ enum weir__log_outcome {
     WEIR__LOG_RESET,
     WEIR__LOG_TIMEOUT,
     WEIR__LOG_ABORTED,
+    WEIR__LOG_UNKNOWN, /* the kernel has all of it, but delivery is off or cannot be known: null */
 };
 
 /* One transaction. Times but `wall_ns` are the loop's clock; 0 = it never happened, or is not
@@ -45,11 +42,12 @@ struct weir__log_entry {
 
     const char *client;   /* weir_address_format's text: "10.0.0.1:5000", "[::1]:5000" */
     const char *protocol; /* "HTTP/1.1"; NULL where the request had none that could be read */
-    struct weir__log_text method;
-    struct weir__log_text host;
-    struct weir__log_text target;
-    struct weir__log_text referer;    /* combined only */
-    struct weir__log_text user_agent; /* combined only */
+    /* What a peer chose, any bytes at all; `data` NULL where it did not say. */
+    struct weir__text method;
+    struct weir__text host;
+    struct weir__text target;
+    struct weir__text referer;    /* combined only */
+    struct weir__text user_agent; /* combined only */
 
     unsigned status;
     uint64_t body_bytes;      /* the response's body */
@@ -59,6 +57,7 @@ struct weir__log_entry {
     const char *engine;
     enum weir__log_send send;
     enum weir__log_outcome outcome;
+    bool info_known; /* the next two; else they are null */
     uint32_t rtt_us;
     uint32_t retransmits;
 };

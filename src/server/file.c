@@ -4,9 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <linux/openat2.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -19,6 +17,7 @@
 #include "http/date.h"
 #include "http/mime.h"
 #include "http/target.h"
+#include "http/writer.h"
 
 #define SECOND_NS INT64_C(1000000000)
 
@@ -146,8 +145,11 @@ static void build_name(char name[NAME_MAX_BYTES], struct weir__text path, enum w
 {
     assert(path.length < WEIR__TARGET_PATH_MAX);
     bool is_folder = path.length == 0 || path.data[path.length - 1] == '/';
-    snprintf(name, NAME_MAX_BYTES, "%.*s%s%s", (int)path.length, path.data,
-             is_folder ? WEIR__FILE_INDEX : "", weir__coding_suffix(coding));
+    struct weir__writer writer = {name, name + NAME_MAX_BYTES};
+    weir__write(&writer, path);
+    weir__write_string(&writer, is_folder ? WEIR__FILE_INDEX : "");
+    weir__write_string(&writer, weir__coding_suffix(coding));
+    weir__write(&writer, (struct weir__text){"", 1}); /* the NUL */
 }
 
 /* Reads a small file whole, unless it changes meanwhile; then it is left to be sent from the disk.
@@ -214,48 +216,75 @@ static void close_representation(struct weir__representation *representation)
     *representation = (struct weir__representation){.descriptor = -1};
 }
 
-/* Writes the header fields of a representation once, for all its responses. */
-static int format_fields(struct weir__file *file, enum weir__coding coding)
+/* The tag in its quotes. The coding is in it, too: a sibling may be a hard link to the file. */
+static void put_etag(struct weir__writer *writer, const struct weir__file_version *version,
+                     enum weir__coding coding)
 {
-    struct weir__representation *representation = &file->representations[coding];
-    const struct weir__file_version *version = &file->versions[coding];
-    char text[FIELDS_MAX];
-    int at = snprintf(text, sizeof(text), "Content-Length: %" PRIu64 "\r\n", representation->size);
-    representation->type_at = (uint16_t)at;
-    at += snprintf(text + at, sizeof(text) - (size_t)at, "Content-Type: %.*s\r\n",
-                   (int)file->type.length, file->type.data);
-    representation->features_at = (uint16_t)at;
-    at += snprintf(text + at, sizeof(text) - (size_t)at, "Accept-Ranges: bytes\r\n");
-    if (coding != WEIR__CODING_IDENTITY)
-        at += snprintf(text + at, sizeof(text) - (size_t)at, "Content-Encoding: %s\r\n",
-                       weir__coding_name(coding));
-    representation->validators_at = (uint16_t)at;
+    weir__write_string(writer, "\"");
+    weir__write_number(writer, (uint64_t)version->modified_ns, 16);
+    weir__write_string(writer, "-");
+    weir__write_number(writer, version->size, 16);
+    weir__write_string(writer, "-");
+    weir__write_number(writer, version->inode, 16);
+    if (coding != WEIR__CODING_IDENTITY) {
+        weir__write_string(writer, "-");
+        weir__write_string(writer, weir__coding_name(coding));
+    }
+    weir__write_string(writer, "\"");
+}
+
+/* Writes the fields that a 304 has, too. Returns where the entity tag is. */
+static struct weir__text put_validators(struct weir__writer *writer, const struct weir__file *file,
+                                        enum weir__coding coding)
+{
     if (file->modified_s != WEIR__MODIFIED_UNKNOWN) {
         char date[WEIR__DATE_LENGTH];
         weir__date_format(file->modified_s, date);
-        at += snprintf(text + at, sizeof(text) - (size_t)at, "Last-Modified: %.*s\r\n",
-                       WEIR__DATE_LENGTH, date);
+        weir__write_string(writer, "Last-Modified: ");
+        weir__write(writer, (struct weir__text){date, sizeof(date)});
+        weir__write_string(writer, "\r\n");
     }
-    /* The coding is in the tag too: a sibling may be a hard link to the file. */
-    at += snprintf(text + at, sizeof(text) - (size_t)at, "ETag: ");
-    int etag_at = at;
-    at += snprintf(text + at, sizeof(text) - (size_t)at,
-                   "\"%" PRIx64 "-%" PRIx64 "-%" PRIx64 "%s%s\"", (uint64_t)version->modified_ns,
-                   version->size, version->inode, coding == WEIR__CODING_IDENTITY ? "" : "-",
-                   coding == WEIR__CODING_IDENTITY ? "" : weir__coding_name(coding));
-    int etag_end = at;
-    at += snprintf(text + at, sizeof(text) - (size_t)at, "\r\n");
+    weir__write_string(writer, "ETag: ");
+    struct weir__text etag = {writer->at, 0};
+    put_etag(writer, &file->versions[coding], coding);
+    etag.length = (size_t)(writer->at - etag.data);
+    weir__write_string(writer, "\r\n");
     if (file->available != 1u << WEIR__CODING_IDENTITY)
-        at += snprintf(text + at, sizeof(text) - (size_t)at, "Vary: Accept-Encoding\r\n");
-    assert((size_t)at < sizeof(text));
+        weir__write_string(writer, "Vary: Accept-Encoding\r\n");
+    return etag;
+}
 
-    representation->fields = weir__allocate((size_t)at);
+/* Writes the header fields of a representation once, for all its responses. Returns 0 or a status.
+ */
+static int format_fields(struct weir__file *file, enum weir__coding coding)
+{
+    struct weir__representation *representation = &file->representations[coding];
+    char text[FIELDS_MAX];
+    struct weir__writer writer = {text, text + sizeof(text)};
+    weir__write_string(&writer, "Content-Length: ");
+    weir__write_number(&writer, representation->size, 10);
+    weir__write_string(&writer, "\r\n");
+    representation->type_at = (uint16_t)(writer.at - text);
+    weir__write_string(&writer, "Content-Type: ");
+    weir__write(&writer, file->type);
+    weir__write_string(&writer, "\r\n");
+    representation->features_at = (uint16_t)(writer.at - text);
+    weir__write_string(&writer, "Accept-Ranges: bytes\r\n");
+    if (coding != WEIR__CODING_IDENTITY) {
+        weir__write_string(&writer, "Content-Encoding: ");
+        weir__write_string(&writer, weir__coding_name(coding));
+        weir__write_string(&writer, "\r\n");
+    }
+    representation->validators_at = (uint16_t)(writer.at - text);
+    struct weir__text etag = put_validators(&writer, file, coding);
+
+    representation->fields_length = (uint16_t)(writer.at - text);
+    representation->fields = weir__allocate(representation->fields_length);
     if (!representation->fields)
         return 503;
-    memcpy(representation->fields, text, (size_t)at);
-    representation->fields_length = (uint16_t)at;
+    memcpy(representation->fields, text, representation->fields_length);
     representation->etag =
-        (struct weir__text){representation->fields + etag_at, (size_t)(etag_end - etag_at)};
+        (struct weir__text){representation->fields + (etag.data - text), etag.length};
     return 0;
 }
 
@@ -301,6 +330,8 @@ static int load_regular(struct weir__file *file, int root, const char *name, int
         file->modified_s = modified_ns / SECOND_NS;
     file->settled = true;
     for (int i = 0; i < WEIR__CODING_COUNT; i++) {
+        if (file->representations[i].descriptor >= 0)
+            file->is_open = true;
         if (file->versions[i].changed_ns / SECOND_NS + SETTLED_AFTER_S > wall_s)
             file->settled = false;
         if (file->available >> i & 1 && (result = format_fields(file, (enum weir__coding)i)) != 0)

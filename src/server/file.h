@@ -58,6 +58,7 @@ struct weir__file {
     enum weir__file_kind kind;
     unsigned status;    /* NONE: 403 or 404 */
     unsigned available; /* REGULAR: bits 1 << enum weir__coding */
+    bool is_open;       /* REGULAR: holds descriptors, one for each representation at most */
     bool settled;       /* false: changed so recently that it could change again unnoticed */
     int64_t modified_s; /* WEIR__MODIFIED_UNKNOWN if the clock says that it is yet to come */
     struct weir__text type;

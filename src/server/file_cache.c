@@ -13,7 +13,9 @@
 static struct weir__file_list *list_of(struct weir__file_cache *cache,
                                        const struct weir__file *file)
 {
-    return file->kind == WEIR__FILE_REGULAR ? &cache->files : &cache->others;
+    if (file->kind != WEIR__FILE_REGULAR)
+        return &cache->others;
+    return file->is_open ? &cache->opened : &cache->files;
 }
 
 static void list_push(struct weir__file_list *list, struct weir__file *file)
@@ -43,19 +45,22 @@ static void list_remove(struct weir__file_list *list, struct weir__file *file)
 }
 
 int weir__file_cache_init(struct weir__file_cache *cache, int root, const uint64_t seed[2],
-                          uint32_t files_max, uint32_t others_max)
+                          const struct weir__file_cache_bounds *bounds)
 {
-    assert(files_max > 0);
-    assert(others_max > 0);
+    assert(bounds->opened_max > 0);
+    assert(bounds->files_max > 0);
+    assert(bounds->others_max > 0);
+    uint64_t entries = (uint64_t)bounds->opened_max + bounds->files_max + bounds->others_max;
     uint64_t buckets = 1;
-    while (buckets < (uint64_t)files_max + others_max)
+    while (buckets < entries)
         buckets *= 2;
     *cache = (struct weir__file_cache){
         .root = root,
         .seed = {seed[0], seed[1]},
-        .bucket_mask = (uint32_t)(buckets - 1),
-        .files.max = files_max,
-        .others.max = others_max,
+        .bucket_mask = buckets - 1,
+        .opened.max = bounds->opened_max,
+        .files.max = bounds->files_max,
+        .others.max = bounds->others_max,
     };
     cache->buckets = weir__allocate_zeroed(buckets, sizeof(cache->buckets[0]));
     if (cache->buckets)
@@ -95,6 +100,8 @@ static void evict(struct weir__file_cache *cache, struct weir__file *file)
 void weir__file_cache_dispose(struct weir__file_cache *cache)
 {
     assert(cache->in_use == 0);
+    while (cache->opened.oldest)
+        evict(cache, cache->opened.oldest);
     while (cache->files.oldest)
         evict(cache, cache->files.oldest);
     while (cache->others.oldest)
@@ -103,21 +110,13 @@ void weir__file_cache_dispose(struct weir__file_cache *cache)
     close(cache->root);
 }
 
-static bool holds_descriptor(const struct weir__file *file)
-{
-    for (int i = 0; i < WEIR__CODING_COUNT; i++)
-        if (file->representations[i].descriptor >= 0)
-            return true;
-    return false;
-}
-
 /* Gives up idle files that hold descriptors, the oldest first. */
 static void evict_idle(struct weir__file_cache *cache)
 {
-    struct weir__file *file = cache->files.oldest;
+    struct weir__file *file = cache->opened.oldest;
     for (int evicted = 0; file && evicted < WEIR__FILE_EVICT_BATCH;) {
         struct weir__file *newer = file->newer;
-        if (file->references == 0 && holds_descriptor(file)) {
+        if (file->references == 0) {
             evict(cache, file);
             evicted++;
         }

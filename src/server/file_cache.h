@@ -6,7 +6,7 @@
  * The files of one root that were asked for lately, open or in memory, so that asking again costs
  * no system call and no allocation. For one thread.
  *
- * What is there is believed for WEIR__FILE_BELIEVED_NS; then the path is looked at again before it
+ * What was found is believed for WEIR__FILE_BELIEVED_NS; then the path is looked at again before it
  * is used. A file that was replaced, changed, made or deleted is seen after at most that. Responses
  * that began with the old file go on with it.
  */
@@ -30,19 +30,24 @@ struct weir__file_cache {
     int root;
     uint64_t seed[2];
     struct weir__file **buckets;
-    uint32_t bucket_mask;
+    uint64_t bucket_mask;
     /* Apart, so that a search for paths that do not exist drives no file out. */
-    struct weir__file_list files;  /* regular files, with 4 descriptors each at most */
+    struct weir__file_list opened; /* regular files that hold descriptors */
+    struct weir__file_list files;  /* regular files in memory */
     struct weir__file_list others; /* folders without their slash, and what cannot be served */
     uint32_t in_use; /* references of responses, those to files that left the table too */
 };
 
+/* Files of each list; all at least 1. */
+struct weir__file_cache_bounds {
+    uint32_t opened_max, files_max, others_max;
+};
+
 /*
- * Takes over `root`, a descriptor of weir__root_open, also if it fails. Both bounds are at least 1.
- * Returns 0 or WEIR_ENOMEM.
+ * Takes over `root`, a descriptor of weir__root_open, also if it fails. Returns 0 or WEIR_ENOMEM.
  */
 int weir__file_cache_init(struct weir__file_cache *cache, int root, const uint64_t seed[2],
-                          uint32_t files_max, uint32_t others_max);
+                          const struct weir__file_cache_bounds *bounds);
 
 /* Nothing may be in use. */
 void weir__file_cache_dispose(struct weir__file_cache *cache);

@@ -31,14 +31,18 @@
     "  --engine auto|io_uring|epoll|poll\n"                                                        \
     "                             how to talk to the kernel (default auto: the best that works)\n" \
     "  --threads N|auto           worker threads (default auto: one for each processor)\n"         \
-    "  --access-log FILE|-        where the access log goes; - is standard output (default -)\n"   \
+    "  --access-log FILE|-        where the access log goes; - is standard output (default -),\n"  \
+    "                             off is nowhere\n"                                                \
     "  --log-format json|combined (default json)\n"                                                \
     "  --max-connections N        open at a time, of all threads together (default 10000)\n"       \
     "  --header-timeout SECONDS   for a request's head to arrive (default 10)\n"                   \
     "  --body-timeout SECONDS     for the next bytes of a request's body (default 30)\n"           \
     "  --idle-timeout SECONDS     between requests of one connection (default 60)\n"               \
     "  --min-rate BYTES_PER_SECOND\n"                                                              \
-    "                             a client that takes less is cut off; 0: never (default 500)\n"   \
+    "                             a client that takes less, on the average of the send\n"          \
+    "                             timeout, is cut off (default 500)\n"                             \
+    "  --send-timeout SECONDS     over which that is measured; who takes nothing for so long is\n" \
+    "                             always cut off (default 30)\n"                                   \
     "  --drain-timeout SECONDS    for open connections to end after SIGQUIT (default 30)\n"        \
     "\n"                                                                                           \
     "SECONDS may have up to three decimals. Signals: TERM and INT stop at once, QUIT drains,\n"    \
@@ -170,7 +174,7 @@ static bool set_threads(struct weir__options *options, const char *value)
 
 static bool set_access_log(struct weir__options *options, const char *value)
 {
-    options->access_log = value;
+    options->access_log = strcmp(value, "off") == 0 ? NULL : value;
     return *value != '\0';
 }
 
@@ -210,6 +214,11 @@ static bool set_idle_timeout(struct weir__options *options, const char *value)
     return parse_seconds(value, &options->idle_timeout_ms);
 }
 
+static bool set_send_timeout(struct weir__options *options, const char *value)
+{
+    return parse_seconds(value, &options->send_timeout_ms);
+}
+
 static bool set_drain_timeout(struct weir__options *options, const char *value)
 {
     return parse_seconds(value, &options->drain_timeout_ms);
@@ -238,13 +247,14 @@ static const struct option serve_options[] = {
     {"--delivery", "on or off", set_delivery},
     {"--engine", "auto, io_uring, epoll or poll", set_engine},
     {"--threads", "auto or a number from 1 to 256", set_threads},
-    {"--access-log", "a file's name or -", set_access_log},
+    {"--access-log", "a file's name, - or off", set_access_log},
     {"--log-format", "json or combined", set_log_format},
     {"--max-connections", "a number from 1 to 10000000", set_connections_max},
     {"--header-timeout", "seconds from 0.001 to 86400", set_header_timeout},
     {"--body-timeout", "seconds from 0.001 to 86400", set_body_timeout},
     {"--idle-timeout", "seconds from 0.001 to 86400", set_idle_timeout},
     {"--min-rate", "bytes per second", set_rate_min},
+    {"--send-timeout", "seconds from 0.001 to 86400", set_send_timeout},
     {"--drain-timeout", "seconds from 0.001 to 86400", set_drain_timeout},
     {NULL, NULL, NULL},
 };
@@ -290,6 +300,7 @@ static void set_defaults(struct weir__options *options)
         .header_timeout_ms = 10000,
         .body_timeout_ms = 30000,
         .idle_timeout_ms = 60000,
+        .send_timeout_ms = 30000,
         .drain_timeout_ms = 30000,
         .rate_min_bytes_per_second = 500,
     };

@@ -33,14 +33,15 @@ struct weir__options {
     bool delivery;
     enum weir_engine_kind engine;
     unsigned threads;       /* 0 = as many as processors that the process may use */
-    const char *access_log; /* "-" = standard output */
+    const char *access_log; /* "-" = standard output; NULL = none */
     enum weir__log_format log_format;
     uint32_t connections_max; /* of all threads together */
     uint32_t header_timeout_ms;
     uint32_t body_timeout_ms;
     uint32_t idle_timeout_ms;
     uint32_t drain_timeout_ms;
-    uint64_t rate_min_bytes_per_second; /* 0 = none */
+    uint32_t send_timeout_ms;           /* a client must take something in it, and at least */
+    uint64_t rate_min_bytes_per_second; /* so much on its average */
 };
 
 /* Room for the one line that says what is wrong with a command line. */

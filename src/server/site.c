@@ -12,13 +12,15 @@
 #include "http/mime.h"
 #include "http/range.h"
 #include "http/target.h"
+#include "http/writer.h"
 #include "server/file_cache.h"
 #include "server/hash.h"
 
 #define SECOND_NS UINT64_C(1000000000)
 
-#define FILES_DEFAULT  1024
-#define OTHERS_DEFAULT 1024
+#define OPEN_FILES_DEFAULT 256
+#define FILES_DEFAULT      1024
+#define OTHERS_DEFAULT     1024
 
 /* Everything in a redirect's header but the path and the query. */
 #define REDIRECT_FIXED_MAX 512
@@ -50,6 +52,7 @@ struct exchange {
 void weir__site_options_init(struct weir__site_options *options)
 {
     *options = (struct weir__site_options){
+        .open_files_max = OPEN_FILES_DEFAULT,
         .files_max = FILES_DEFAULT,
         .others_max = OTHERS_DEFAULT,
     };
@@ -58,16 +61,20 @@ void weir__site_options_init(struct weir__site_options *options)
 int weir__site_new(struct weir__site **site, const char *root,
                    const struct weir__site_options *options)
 {
-    if (options->files_max == 0 || options->others_max == 0)
+    if (options->open_files_max == 0 || options->files_max == 0 || options->others_max == 0)
         return WEIR_EINVAL;
+    struct weir__file_cache_bounds bounds = {
+        .opened_max = options->open_files_max,
+        .files_max = options->files_max,
+        .others_max = options->others_max,
+    };
     struct weir__site *made = weir__allocate_zeroed(1, sizeof(*made));
     if (!made)
         return WEIR_ENOMEM;
     weir__date_cache_init(&made->date);
     int error = weir__root_open(root);
     if (error >= 0)
-        error = weir__file_cache_init(&made->cache, error, options->seed, options->files_max,
-                                      options->others_max);
+        error = weir__file_cache_init(&made->cache, error, options->seed, &bounds);
     if (error < 0) {
         weir__release(made);
         return error;
@@ -84,60 +91,31 @@ void weir__site_free(struct weir__site *site)
     weir__release(site);
 }
 
-/* Text that grows in a buffer whose size was computed to suffice. */
-struct writer {
-    char *at, *end;
-};
-
-static void put(struct writer *writer, const char *data, size_t length)
-{
-    assert(length <= (size_t)(writer->end - writer->at));
-    memcpy(writer->at, data, length);
-    writer->at += length;
-}
-
-#define put_literal(writer, literal) put((writer), (literal), sizeof(literal) - 1)
-
-static void put_text(struct writer *writer, const char *text)
-{
-    put(writer, text, strlen(text));
-}
-
-static void put_number(struct writer *writer, uint64_t number)
-{
-    char digits[20];
-    size_t at = sizeof(digits);
-    do {
-        digits[--at] = (char)('0' + number % 10);
-        number /= 10;
-    } while (number > 0);
-    put(writer, digits + at, sizeof(digits) - at);
-}
-
 /* Begins a header: `line` is "HTTP/1.1 200 OK". */
-static struct writer begin_header(struct exchange *exchange, unsigned status, const char *line,
-                                  char *buffer, size_t size)
+static struct weir__writer begin_header(struct exchange *exchange, unsigned status,
+                                        const char *line, char *buffer, size_t size)
 {
-    struct writer writer = {buffer, buffer + size};
+    struct weir__writer writer = {buffer, buffer + size};
     int64_t wall_s = (int64_t)(exchange->moment->wall_ns / SECOND_NS);
     exchange->response->status = status;
     exchange->response->header = buffer;
-    put_text(&writer, line);
-    put_literal(&writer, "\r\nServer: weir\r\nDate: ");
-    put(&writer, weir__date_cache_get(&exchange->site->date, wall_s), WEIR__DATE_LENGTH);
-    put_literal(&writer, "\r\n");
+    weir__write_string(&writer, line);
+    weir__write_string(&writer, "\r\nServer: weir\r\nDate: ");
+    weir__write(&writer, (struct weir__text){weir__date_cache_get(&exchange->site->date, wall_s),
+                                             WEIR__DATE_LENGTH});
+    weir__write_string(&writer, "\r\n");
     return writer;
 }
 
 /* RFC 9112 9.3: HTTP/1.1 persists unless told otherwise, HTTP/1.0 the other way round. */
-static void end_header(struct exchange *exchange, struct writer *writer)
+static void end_header(struct exchange *exchange, struct weir__writer *writer)
 {
     const struct weir__request *request = exchange->request;
     if (!exchange->moment->keep_alive)
-        put_literal(writer, "Connection: close\r\n");
+        weir__write_string(writer, "Connection: close\r\n");
     else if (request && request->version_major == 1 && request->version_minor == 0)
-        put_literal(writer, "Connection: keep-alive\r\n");
-    put_literal(writer, "\r\n");
+        weir__write_string(writer, "Connection: keep-alive\r\n");
+    weir__write_string(writer, "\r\n");
     exchange->response->header_bytes = (size_t)(writer->at - exchange->response->header);
 }
 
@@ -203,28 +181,29 @@ static const struct page *find_page(unsigned status)
 }
 
 /* Writes an error up to its last field, which the caller may add to. */
-static struct writer begin_error(struct exchange *exchange, unsigned status)
+static struct weir__writer begin_error(struct exchange *exchange, unsigned status)
 {
     const struct page *page = find_page(status);
     size_t length = strlen(page->body);
-    struct writer writer = begin_header(exchange, page->status, page->line,
-                                        exchange->response->text, sizeof(exchange->response->text));
-    put_literal(&writer, "Content-Type: text/plain; charset=utf-8\r\nContent-Length: ");
-    put_number(&writer, length);
-    put_literal(&writer, "\r\n");
+    struct weir__writer writer =
+        begin_header(exchange, page->status, page->line, exchange->response->text,
+                     sizeof(exchange->response->text));
+    weir__write_string(&writer, "Content-Type: text/plain; charset=utf-8\r\nContent-Length: ");
+    weir__write_number(&writer, length, 10);
+    weir__write_string(&writer, "\r\n");
     set_single_segment(exchange,
                        (struct weir__segment){.data = page->body, .file = -1, .length = length});
     return writer;
 }
 
-static void put_allow(struct writer *writer)
+static void put_allow(struct weir__writer *writer)
 {
-    put_literal(writer, "Allow: GET, HEAD, OPTIONS\r\n");
+    weir__write_string(writer, "Allow: GET, HEAD, OPTIONS\r\n");
 }
 
 static void plan_error(struct exchange *exchange, unsigned status)
 {
-    struct writer writer = begin_error(exchange, status);
+    struct weir__writer writer = begin_error(exchange, status);
     if (exchange->response->status == 405)
         put_allow(&writer);
     end_header(exchange, &writer);
@@ -232,8 +211,9 @@ static void plan_error(struct exchange *exchange, unsigned status)
 
 static void plan_options(struct exchange *exchange)
 {
-    struct writer writer = begin_header(exchange, 204, "HTTP/1.1 204 No Content",
-                                        exchange->response->text, sizeof(exchange->response->text));
+    struct weir__writer writer =
+        begin_header(exchange, 204, "HTTP/1.1 204 No Content", exchange->response->text,
+                     sizeof(exchange->response->text));
     put_allow(&writer);
     end_header(exchange, &writer);
 }
@@ -254,17 +234,17 @@ static void plan_redirect(struct exchange *exchange, struct weir__text path)
             return;
         }
     }
-    struct writer writer =
+    struct weir__writer writer =
         begin_header(exchange, 301, "HTTP/1.1 301 Moved Permanently", buffer, size);
     /* A decoded path has no empty segment, so this never reads as "//host/". */
-    put_literal(&writer, "Location: /");
+    weir__write_string(&writer, "Location: /");
     writer.at += weir__target_escape(path, writer.at);
-    put_literal(&writer, "/");
+    weir__write_string(&writer, "/");
     if (query.data) {
-        put_literal(&writer, "?");
-        put(&writer, query.data, query.length);
+        weir__write_string(&writer, "?");
+        weir__write(&writer, query);
     }
-    put_literal(&writer, "\r\nContent-Length: 0\r\n");
+    weir__write_string(&writer, "\r\nContent-Length: 0\r\n");
     end_header(exchange, &writer);
 }
 
@@ -279,16 +259,18 @@ static struct weir__segment piece(const struct weir__representation *representat
         .file = representation->descriptor, .offset = first, .length = length};
 }
 
-static void put_fields(struct writer *writer, const struct weir__representation *representation,
-                       size_t from)
+static void put_fields(struct weir__writer *writer,
+                       const struct weir__representation *representation, size_t from)
 {
-    put(writer, representation->fields + from, representation->fields_length - from);
+    weir__write(writer, (struct weir__text){representation->fields + from,
+                                            representation->fields_length - from});
 }
 
 static void plan_whole(struct exchange *exchange, const struct weir__representation *representation)
 {
-    struct writer writer = begin_header(exchange, 200, "HTTP/1.1 200 OK", exchange->response->text,
-                                        sizeof(exchange->response->text));
+    struct weir__writer writer =
+        begin_header(exchange, 200, "HTTP/1.1 200 OK", exchange->response->text,
+                     sizeof(exchange->response->text));
     put_fields(&writer, representation, 0);
     end_header(exchange, &writer);
     set_single_segment(exchange, piece(representation, 0, representation->size));
@@ -297,8 +279,9 @@ static void plan_whole(struct exchange *exchange, const struct weir__representat
 static void plan_not_modified(struct exchange *exchange,
                               const struct weir__representation *representation)
 {
-    struct writer writer = begin_header(exchange, 304, "HTTP/1.1 304 Not Modified",
-                                        exchange->response->text, sizeof(exchange->response->text));
+    struct weir__writer writer =
+        begin_header(exchange, 304, "HTTP/1.1 304 Not Modified", exchange->response->text,
+                     sizeof(exchange->response->text));
     put_fields(&writer, representation, representation->validators_at);
     end_header(exchange, &writer);
 }
@@ -306,32 +289,34 @@ static void plan_not_modified(struct exchange *exchange,
 static void plan_unsatisfiable(struct exchange *exchange,
                                const struct weir__representation *representation)
 {
-    struct writer writer = begin_error(exchange, 416);
-    put_literal(&writer, "Content-Range: bytes */");
-    put_number(&writer, representation->size);
-    put_literal(&writer, "\r\n");
+    struct weir__writer writer = begin_error(exchange, 416);
+    weir__write_string(&writer, "Content-Range: bytes */");
+    weir__write_number(&writer, representation->size, 10);
+    weir__write_string(&writer, "\r\n");
     end_header(exchange, &writer);
 }
 
-static void put_content_range(struct writer *writer, const struct weir__range *range, uint64_t size)
+static void put_content_range(struct weir__writer *writer, const struct weir__range *range,
+                              uint64_t size)
 {
-    put_literal(writer, "Content-Range: bytes ");
-    put_number(writer, range->first);
-    put_literal(writer, "-");
-    put_number(writer, range->first + range->length - 1);
-    put_literal(writer, "/");
-    put_number(writer, size);
-    put_literal(writer, "\r\n");
+    weir__write_string(writer, "Content-Range: bytes ");
+    weir__write_number(writer, range->first, 10);
+    weir__write_string(writer, "-");
+    weir__write_number(writer, range->first + range->length - 1, 10);
+    weir__write_string(writer, "/");
+    weir__write_number(writer, size, 10);
+    weir__write_string(writer, "\r\n");
 }
 
 static void plan_range(struct exchange *exchange, const struct weir__representation *representation,
                        const struct weir__range *range)
 {
-    struct writer writer = begin_header(exchange, 206, "HTTP/1.1 206 Partial Content",
-                                        exchange->response->text, sizeof(exchange->response->text));
-    put_literal(&writer, "Content-Length: ");
-    put_number(&writer, range->length);
-    put_literal(&writer, "\r\n");
+    struct weir__writer writer =
+        begin_header(exchange, 206, "HTTP/1.1 206 Partial Content", exchange->response->text,
+                     sizeof(exchange->response->text));
+    weir__write_string(&writer, "Content-Length: ");
+    weir__write_number(&writer, range->length, 10);
+    weir__write_string(&writer, "\r\n");
     put_content_range(&writer, range, representation->size);
     put_fields(&writer, representation, representation->type_at);
     end_header(exchange, &writer);
@@ -362,33 +347,33 @@ static void add_segment(struct parts *parts, struct weir__segment segment)
 }
 
 /* RFC 9110 14.6 and RFC 2046 5.1.1. */
-static void build_parts(struct parts *parts, const char boundary[BOUNDARY_LENGTH],
-                        struct weir__text type, const struct weir__representation *representation,
+static void build_parts(struct parts *parts, struct weir__text boundary, struct weir__text type,
+                        const struct weir__representation *representation,
                         const struct weir__ranges *ranges)
 {
-    struct writer writer = {parts->text, parts->text + sizeof(parts->text)};
+    struct weir__writer writer = {parts->text, parts->text + sizeof(parts->text)};
     parts->segment_count = 0;
     parts->body_bytes = 0;
     for (unsigned i = 0; i < ranges->count; i++) {
         const char *start = writer.at;
         if (i > 0)
-            put_literal(&writer, "\r\n");
-        put_literal(&writer, "--");
-        put(&writer, boundary, BOUNDARY_LENGTH);
-        put_literal(&writer, "\r\nContent-Type: ");
-        put(&writer, type.data, type.length);
-        put_literal(&writer, "\r\n");
+            weir__write_string(&writer, "\r\n");
+        weir__write_string(&writer, "--");
+        weir__write(&writer, boundary);
+        weir__write_string(&writer, "\r\nContent-Type: ");
+        weir__write(&writer, type);
+        weir__write_string(&writer, "\r\n");
         put_content_range(&writer, &ranges->ranges[i], representation->size);
-        put_literal(&writer, "\r\n");
+        weir__write_string(&writer, "\r\n");
         add_segment(parts, (struct weir__segment){
                                .data = start, .file = -1, .length = (uint64_t)(writer.at - start)});
         add_segment(parts,
                     piece(representation, ranges->ranges[i].first, ranges->ranges[i].length));
     }
     const char *start = writer.at;
-    put_literal(&writer, "\r\n--");
-    put(&writer, boundary, BOUNDARY_LENGTH);
-    put_literal(&writer, "--\r\n");
+    weir__write_string(&writer, "\r\n--");
+    weir__write(&writer, boundary);
+    weir__write_string(&writer, "--\r\n");
     add_segment(parts, (struct weir__segment){
                            .data = start, .file = -1, .length = (uint64_t)(writer.at - start)});
 }
@@ -404,17 +389,18 @@ static void plan_ranges(struct exchange *exchange, const struct weir__file *file
         return;
     }
     response->allocated = parts;
-    char boundary[BOUNDARY_LENGTH];
-    make_boundary(exchange->site, boundary);
+    char mark[BOUNDARY_LENGTH];
+    make_boundary(exchange->site, mark);
+    struct weir__text boundary = {mark, sizeof(mark)};
     build_parts(parts, boundary, file->type, representation, ranges);
 
-    struct writer writer = begin_header(exchange, 206, "HTTP/1.1 206 Partial Content",
-                                        response->text, sizeof(response->text));
-    put_literal(&writer, "Content-Length: ");
-    put_number(&writer, parts->body_bytes);
-    put_literal(&writer, "\r\nContent-Type: multipart/byteranges; boundary=");
-    put(&writer, boundary, BOUNDARY_LENGTH);
-    put_literal(&writer, "\r\n");
+    struct weir__writer writer = begin_header(exchange, 206, "HTTP/1.1 206 Partial Content",
+                                              response->text, sizeof(response->text));
+    weir__write_string(&writer, "Content-Length: ");
+    weir__write_number(&writer, parts->body_bytes, 10);
+    weir__write_string(&writer, "\r\nContent-Type: multipart/byteranges; boundary=");
+    weir__write(&writer, boundary);
+    weir__write_string(&writer, "\r\n");
     put_fields(&writer, representation, representation->features_at);
     end_header(exchange, &writer);
     response->segments = parts->segments;

@@ -65,7 +65,13 @@ struct weir__moment {
 struct weir__site_options {
     /* Random bytes: peers choose the paths, and must not know where in the hash table they fall. */
     uint64_t seed[2];
-    /* Files that are kept, open or (small ones) in memory. Default 1024. */
+    /*
+     * Files that are kept open. One with precompressed siblings takes up to 4 descriptors, and
+     * whatever a response uses stays open beyond that. Default 256, which leaves room for
+     * connections under the usual limit of 1,024.
+     */
+    uint32_t open_files_max;
+    /* Small files, which are kept in memory. Default 1024. */
     uint32_t files_max;
     /* Paths known to be missing, folders or forbidden. Default 1024. */
     uint32_t others_max;

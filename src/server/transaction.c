@@ -108,6 +108,19 @@ static uint64_t body_part(const struct weir__transaction *transaction, uint64_t 
     return wire_bytes > header_bytes ? wire_bytes - header_bytes : 0;
 }
 
+static const char *protocol_of(const struct weir__transaction *transaction)
+{
+    if (transaction->version_major != 1)
+        return NULL;
+    return transaction->version_minor == 0 ? "HTTP/1.0" : "HTTP/1.1";
+}
+
+/* `ns`, or `limit_ns` if that is known and earlier. */
+static uint64_t no_later(uint64_t ns, uint64_t limit_ns)
+{
+    return limit_ns != 0 && limit_ns < ns ? limit_ns : ns;
+}
+
 static void write_log(const struct weir__transaction *transaction)
 {
     struct weir__connection *connection = transaction->connection;
@@ -116,12 +129,14 @@ static void write_log(const struct weir__transaction *transaction)
     if (!service->log)
         return;
     weir__connection_refresh_info(connection);
+    /* The kernel took a byte in the middle of a call that also sent it: the stamp is nearer. */
+    uint64_t accepted_ns = no_later(transaction->accepted_ns, transaction->sent_ns);
+    accepted_ns = no_later(accepted_ns, transaction->delivered_ns);
     struct weir__log_entry entry = {
-        .request_wall_ns = weir_loop_wall_ns(service->loop, transaction->request_ns),
-        .request_ns = transaction->request_ns,
+        .wall_ns = weir_loop_wall_ns(service->loop, transaction->request_ns),
+        .arrived_ns = transaction->request_ns,
         .client = connection->peer,
-        .version_major = transaction->version_major,
-        .version_minor = transaction->version_minor,
+        .protocol = protocol_of(transaction),
         .method = transaction->method,
         .host = transaction->host,
         .target = transaction->target,
@@ -132,8 +147,8 @@ static void write_log(const struct weir__transaction *transaction)
         .wire_bytes = transaction->accepted_bytes,
         .engine = weir_loop_engine_name(service->loop),
         .send = transaction->uses_file ? WEIR__LOG_SEND_FILE : WEIR__LOG_SEND_COPY,
-        .first_byte_ns = transaction->first_byte_ns,
-        .accepted_ns = transaction->accepted_ns,
+        .first_byte_ns = no_later(transaction->first_byte_ns, accepted_ns),
+        .accepted_ns = accepted_ns,
         .sent_ns = transaction->sent_ns,
         .delivered_ns = transaction->delivered_ns,
         .delivered_by = transaction->delivered_by,
@@ -143,7 +158,10 @@ static void write_log(const struct weir__transaction *transaction)
         .rtt_us = connection->rtt_us,
         .retransmits = connection->retransmits - transaction->retransmits_before,
     };
-    weir__log_ring_put(service->log, &service->log_clock, &entry, service->options->log_format);
+    char line[WEIR__LOG_LINE_MAX];
+    size_t length = weir__log_entry_format(&entry, service->options->log_format,
+                                           &service->log_clock, line, sizeof(line));
+    weir__log_ring_put(service->log, line, length);
 }
 
 static void release_response(struct weir__transaction *transaction)

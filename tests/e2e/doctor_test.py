@@ -10,11 +10,14 @@ WEIR = os.environ.get("WEIR", "build/weir")
 
 class DoctorTest(unittest.TestCase):
     def test_json(self):
-        said = subprocess.run([WEIR, "doctor", "--json"], capture_output=True, text=True, timeout=90)
+        said = subprocess.run(
+            [WEIR, "doctor", "--json"], capture_output=True, text=True, timeout=90
+        )
         self.assertEqual((said.returncode, said.stderr), (0, ""))
         report = json.loads(said.stdout)
-        self.assertEqual(sorted(report),
-                         ["delivery_by", "engine_auto", "kernel", "probes", "version"])
+        self.assertEqual(
+            sorted(report), ["delivery_by", "engine_auto", "kernel", "probes", "version"]
+        )
         self.assertEqual(report["kernel"], os.uname().release)
         probes = {probe["id"]: probe for probe in report["probes"]}
         self.assertEqual(len(probes), len(report["probes"]))

@@ -5,8 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#ifndef WEIR_PORTABLE
+#include "engine/sim.h"
+#endif
 #include "support/memory_fail.h"
 
 #define WAIT_MAX_NS   (10 * UINT64_C(1000000000))
@@ -15,8 +19,10 @@
 
 static const struct engine_entry entries[] = {
 #ifndef WEIR_PORTABLE
-    {.name = "io_uring", .ops = &weir__io_uring_engine, .kernel = true},
+    /* All its sockets receive from one pool of buffers, which a busy one can keep empty. */
+    {.name = "io_uring", .ops = &weir__io_uring_engine, .kernel = true, .waits_behind_busy = 500},
     {.name = "epoll", .ops = &weir__epoll_engine, .kernel = true},
+    {.name = "sim", .ops = &weir__sim_engine},
 #endif
     {.name = "poll", .ops = &weir__poll_engine, .kernel = true},
 };
@@ -258,6 +264,14 @@ void wait_for(struct engine_fixture *f, uint64_t ns)
         wait_once(f, until - now);
 }
 
+uint64_t thread_time_ns(void)
+{
+    struct timespec now;
+
+    assert_int_equal(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now), 0);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
 bool record_has_stamp(const struct record *record, enum weir__stamp_kind kind, uint32_t key)
 {
     for (unsigned i = 0; i < record->stamp_count; i++) {
@@ -295,6 +309,7 @@ void listener_open(struct engine_fixture *f, struct weir__socket *listener,
 {
     static const struct weir__listen_options options = {.backlog = 64};
 
+    *listener = (struct weir__socket){.handle = -1};
     memset(address, 0, sizeof(*address));
     address->socket.ipv4.sin_family = AF_INET;
     address->socket.ipv4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);

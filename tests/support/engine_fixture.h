@@ -26,6 +26,8 @@ struct engine_entry {
     /* NULL: ops->open. */
     int (*open)(struct weir__engine **engine, const struct weir__engine_options *options);
     bool kernel; /* handles are descriptors of real sockets, time is real */
+    /* In how many waits a byte must be told while another socket is busy; 0: the usual few. */
+    unsigned waits_behind_busy;
 };
 
 struct engine_fixture {
@@ -95,6 +97,8 @@ void wait_until(struct engine_fixture *f, const unsigned *counter, unsigned want
 void wait_until_length(struct engine_fixture *f, const size_t *length, size_t wanted);
 /* Waits for `ns` and for all that happens meanwhile. */
 void wait_for(struct engine_fixture *f, uint64_t ns);
+/* Processor time of this thread: an engine that waits uses next to none. */
+uint64_t thread_time_ns(void);
 /* Whether the stamp is among those that came. */
 bool record_has_stamp(const struct record *record, enum weir__stamp_kind kind, uint32_t key);
 void wait_until_stamp(const struct record *record, enum weir__stamp_kind kind, uint32_t key);

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "engine/socket.h"
@@ -237,11 +236,24 @@ static void stamps_many_outstanding(struct engine_fixture *f)
     stamped_close(&s);
 }
 
-static uint64_t thread_time_ns(void)
+static void cancel_in_the_callback(struct record *record, const struct weir__completion *completion)
 {
-    struct timespec now;
-    assert_int_equal(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now), 0);
-    return (uint64_t)now.tv_sec * 1000 * MS + (uint64_t)now.tv_nsec;
+    if (completion->more && record->more_count == 1)
+        record_cancel(record);
+}
+
+static void watch_cancelled_in_its_callback(struct engine_fixture *f)
+{
+    struct stamped s;
+
+    stamped_open(&s, f);
+    s.watch.hook = cancel_in_the_callback;
+    record_send_all(&s.send, "x", 1, WEIR__SEND_STAMP);
+    assert_int_equal(record_finish(&s.watch), WEIR_ECANCELLED);
+    wait_until_length(f, &s.receive.length, 1);
+    wait_for(f, 60 * MS);
+    assert_int_equal(s.watch.finals, 1);
+    stamped_close(&s);
 }
 
 /* Stamps that nobody watches for must not keep the engine awake. */
@@ -439,6 +451,7 @@ static const struct engine_test tests[] = {
     {.name = "stamps before the end of the watch", .run = stamps_before_the_end_of_the_watch},
     {.name = "stamps before cancelled", .run = stamps_before_cancelled},
     {.name = "stamps before a reset", .run = stamps_before_a_reset},
+    {.name = "watch cancelled in its callback", .run = watch_cancelled_in_its_callback},
     {.name = "stamps, many outstanding", .run = stamps_many_outstanding, .kernel = true},
     {.name = "unwatched stamps do not spin", .run = unwatched_stamps_do_not_spin, .kernel = true},
     {.name = "file, whole", .run = file_whole},

@@ -77,7 +77,7 @@ static void connect_and_accept(struct engine_fixture *f)
 
 static void connect_refused(struct engine_fixture *f)
 {
-    struct weir__socket listener, client = {.handle = -1};
+    struct weir__socket listener = {.handle = -1}, client = {.handle = -1};
     struct weir_address address;
     struct record connect;
 
@@ -94,7 +94,7 @@ static void connect_refused(struct engine_fixture *f)
 /* Whatever comes first, there is one final completion, and it tells what happened. */
 static void connect_cancelled_at_once(struct engine_fixture *f)
 {
-    struct weir__socket listener, client = {.handle = -1};
+    struct weir__socket listener = {.handle = -1}, client = {.handle = -1};
     struct weir_address address;
     struct record connect;
 
@@ -115,16 +115,28 @@ static void connect_cancelled_at_once(struct engine_fixture *f)
 static void listen_errors(struct engine_fixture *f)
 {
     const struct weir__listen_options alone = {.backlog = 8};
-    const struct weir__listen_options shared = {.backlog = 8, .share_port = true};
-    struct weir__socket first, second = {.handle = -1};
-    struct weir_address address, any;
+    struct weir__socket first = {.handle = -1}, second = {.handle = -1};
+    struct weir_address address;
 
     listener_open(f, &first, &address);
-    any = address;
-    any.socket.ipv4.sin_port = 0;
     assert_int_equal(f->ops->socket_listen(f->engine, &second, &address, &alone), WEIR_EADDRINUSE);
     f->ops->socket_close(f->engine, &first);
-    assert_int_equal(f->ops->socket_listen(f->engine, &first, &any, &shared), 0);
+}
+
+static void listen_twice_at_a_shared_port(struct engine_fixture *f)
+{
+    const struct weir__listen_options shared = {.backlog = 8, .share_port = true};
+    struct weir__socket first = {.handle = -1}, second = {.handle = -1};
+    struct weir_address address, any = {.length = sizeof(struct sockaddr_in)};
+
+    any.socket.ipv4.sin_family = AF_INET;
+    any.socket.ipv4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int rc = f->ops->socket_listen(f->engine, &first, &any, &shared);
+    if (rc == WEIR_EINVAL) {
+        f->passed = true;
+        engine_skip(f, "cannot share a port (SO_REUSEPORT)");
+    }
+    assert_int_equal(rc, 0);
     assert_int_equal(f->ops->socket_local(f->engine, &first, &address), 0);
     assert_int_equal(f->ops->socket_listen(f->engine, &second, &address, &shared), 0);
     f->ops->socket_close(f->engine, &second);
@@ -147,7 +159,7 @@ static void listen_at_a_strange_address(struct engine_fixture *f)
 static void accept_many(struct engine_fixture *f)
 {
     enum { COUNT = 40 };
-    struct weir__socket listener, clients[COUNT], server;
+    struct weir__socket listener = {.handle = -1}, clients[COUNT], server = {.handle = -1};
     struct record accept, connects[COUNT];
     struct weir_address address;
 
@@ -180,26 +192,38 @@ static void cancel_in_the_callback(struct record *record, const struct weir__com
         record_cancel(record);
 }
 
+/* Two peers wait; the one that has not been accepted when the callback cancels may stay in the backlog. */
 static void cancel_accept_in_its_callback(struct engine_fixture *f)
 {
-    struct weir__socket listener, client = {.handle = -1}, server;
+    struct weir__socket listener = {.handle = -1}, server = {.handle = -1};
+    struct weir__socket clients[2] = {{.handle = -1}, {.handle = -1}};
     struct record accept, connect;
     struct weir_address address;
 
     listener_open(f, &listener, &address);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(f->ops->socket_open(f->engine, &clients[i], AF_INET), 0);
+        record_init(&connect, f, WEIR__OP_CONNECT, &clients[i]);
+        connect.op.connect.address = &address;
+        record_submit(&connect);
+        assert_int_equal(record_finish(&connect), 0);
+    }
     record_init(&accept, f, WEIR__OP_ACCEPT, &listener);
     accept.hook = cancel_in_the_callback;
     record_submit(&accept);
-    assert_int_equal(f->ops->socket_open(f->engine, &client, AF_INET), 0);
-    record_init(&connect, f, WEIR__OP_CONNECT, &client);
-    connect.op.connect.address = &address;
-    record_submit(&connect);
     assert_int_equal(record_finish(&accept), WEIR_ECANCELLED);
-    assert_int_equal(record_finish(&connect), 0);
-    assert_int_equal(accept.handle_count, 1);
-    f->ops->socket_adopt(f->engine, &server, accept.handles[0]);
-    f->ops->socket_close(f->engine, &server);
-    f->ops->socket_close(f->engine, &client);
+    assert_in_range(accept.handle_count, 1, 2);
+    accept.hook = NULL;
+    if (accept.handle_count == 1) {
+        record_submit(&accept);
+        wait_until(f, &accept.handle_count, 2);
+        record_cancel_and_finish(&accept);
+    }
+    for (int i = 0; i < 2; i++) {
+        f->ops->socket_adopt(f->engine, &server, accept.handles[i]);
+        f->ops->socket_close(f->engine, &server);
+        f->ops->socket_close(f->engine, &clients[i]);
+    }
     f->ops->socket_close(f->engine, &listener);
 }
 
@@ -214,7 +238,7 @@ static int descriptor_next(void)
 
 static void accept_without_descriptors(struct engine_fixture *f)
 {
-    struct weir__socket listener, client = {.handle = -1}, server;
+    struct weir__socket listener = {.handle = -1}, client = {.handle = -1}, server = {.handle = -1};
     struct record accept, connect;
     struct weir_address address;
     struct rlimit limit, low;
@@ -366,18 +390,18 @@ static void submit_from_the_final_completion(struct engine_fixture *f)
     free(receive.bytes);
 }
 
-static void resubmit_until_five(struct record *record, const struct weir__completion *completion)
+static void cancel_and_resubmit(struct record *record, const struct weir__completion *completion)
 {
     if (completion->more)
         record_cancel(record);
-    else if (record->finals < 5)
+    else
         record_submit(record);
 }
 
 /* No byte is lost between a cancelled RECEIVE and the next one. */
 static void receive_again_after_cancel(struct engine_fixture *f)
 {
-    enum { LENGTH = 60000 };
+    enum { LENGTH = 600000 };
     struct pair pair;
     struct record send, receive;
     uint8_t *bytes = pattern_new(LENGTH);
@@ -385,15 +409,14 @@ static void receive_again_after_cancel(struct engine_fixture *f)
     pair_open(&pair, f, false);
     receive_init(&receive, f, &pair.server, LENGTH);
     record_init(&send, f, WEIR__OP_SEND, &pair.client);
-    receive.hook = resubmit_until_five;
+    receive.hook = cancel_and_resubmit;
     record_submit(&receive);
     record_send_all(&send, bytes, LENGTH, 0);
-    wait_until(f, &receive.finals, 5);
-    assert_int_equal(receive.result, WEIR_ECANCELLED);
-    receive.hook = NULL;
-    record_submit(&receive);
     wait_until_length(f, &receive.length, LENGTH);
     assert_memory_equal(receive.bytes, bytes, LENGTH);
+    assert_true(receive.finals > 2);
+    assert_int_equal(receive.result, WEIR_ECANCELLED);
+    receive.hook = NULL;
     record_cancel_and_finish(&receive);
     pair_close(&pair);
     free(receive.bytes);
@@ -552,10 +575,11 @@ static void reset_with_all_in_flight(struct engine_fixture *f)
     pair_close(&pair);
 }
 
+/* The kernel tells an error once; whoever asks later learns it all the same. */
 static void reset_seen_by_watch_alone(struct engine_fixture *f)
 {
     struct pair pair;
-    struct record watch;
+    struct record watch, receive, send;
 
     pair_open(&pair, f, true);
     record_init(&watch, f, WEIR__OP_WATCH, &pair.server);
@@ -563,6 +587,12 @@ static void reset_seen_by_watch_alone(struct engine_fixture *f)
     wait_for(f, 5 * MS);
     f->ops->socket_reset(f->engine, &pair.client);
     assert_int_equal(record_finish(&watch), WEIR_ERESET);
+    record_init(&receive, f, WEIR__OP_RECEIVE, &pair.server);
+    record_submit(&receive);
+    assert_int_equal(record_finish(&receive), WEIR_ERESET);
+    record_init(&send, f, WEIR__OP_SEND, &pair.server);
+    record_send(&send, "x", 1, 0);
+    assert_int_equal(record_finish(&send), WEIR_ERESET);
     pair_close(&pair);
 }
 
@@ -609,9 +639,15 @@ static void watch_outlives_both_shutdowns(struct engine_fixture *f)
 {
     struct pair pair;
     struct record send, receive, watch;
-    uint8_t *bytes = pattern_new(LARGE_BYTES);
+    struct weir__socket_info info;
 
     pair_open(&pair, f, true);
+    if (f->ops->socket_info(f->engine, &pair.client, &info) == WEIR_ENOTSUP) {
+        pair_close(&pair);
+        f->passed = true;
+        engine_skip(f, "cannot tell a closed connection from one that lingers (TCP_INFO)");
+    }
+    uint8_t *bytes = pattern_new(LARGE_BYTES);
     receive_init(&receive, f, &pair.server, LARGE_BYTES);
     record_init(&watch, f, WEIR__OP_WATCH, &pair.client);
     record_init(&send, f, WEIR__OP_SEND, &pair.client);
@@ -620,7 +656,9 @@ static void watch_outlives_both_shutdowns(struct engine_fixture *f)
     record_cancel_and_finish(&send);
     assert_int_equal(f->ops->socket_shutdown(f->engine, &pair.server), 0);
     assert_int_equal(f->ops->socket_shutdown(f->engine, &pair.client), 0);
-    wait_for(f, 50 * MS);
+    uint64_t before_ns = thread_time_ns();
+    wait_for(f, 200 * MS);
+    assert_in_range(thread_time_ns() - before_ns, 0, 50 * MS);
     assert_int_equal(watch.final_count, 0);
     record_submit(&receive);
     assert_int_equal(record_finish(&receive), 0);
@@ -650,7 +688,8 @@ static void busy_socket_starves_nobody(struct engine_fixture *f)
     record_init(&send, f, WEIR__OP_SEND, &quiet.client);
     record_submit(&at_quiet);
     record_send(&send, "x", 1, 0);
-    for (int waits = 0; waits < 4; waits++) {
+    unsigned waits_max = f->entry->waits_behind_busy ? f->entry->waits_behind_busy : 4;
+    for (unsigned waits = 0; at_quiet.length == 0 && waits < waits_max; waits++) {
         f->in_wait = true;
         assert_int_equal(f->ops->wait(f->engine, 100 * MS), 0);
         f->in_wait = false;
@@ -740,6 +779,7 @@ static const struct engine_test tests[] = {
     {.name = "connect refused", .run = connect_refused},
     {.name = "connect cancelled at once", .run = connect_cancelled_at_once},
     {.name = "listen errors", .run = listen_errors},
+    {.name = "listen twice at a shared port", .run = listen_twice_at_a_shared_port},
     {.name = "listen at a strange address", .run = listen_at_a_strange_address, .kernel = true},
     {.name = "accept many", .run = accept_many},
     {.name = "cancel accept in its callback", .run = cancel_accept_in_its_callback},

@@ -33,15 +33,16 @@ static struct weir__file_cache cache;
 static uint64_t now_ns;
 static int64_t wall_s;
 
-static void open_cache(const char *root, uint32_t files_max, uint32_t others_max)
+static void open_cache(const char *root, uint32_t opened_max, uint32_t others_max)
 {
+    struct weir__file_cache_bounds bounds = {opened_max, 16, others_max};
     int descriptor = weir__root_open(root);
     if (descriptor == WEIR_ENOTSUP) {
         print_message("no openat2\n");
         skip();
     }
     assert_true(descriptor >= 0);
-    assert_int_equal(weir__file_cache_init(&cache, descriptor, seed, files_max, others_max), 0);
+    assert_int_equal(weir__file_cache_init(&cache, descriptor, seed, &bounds), 0);
     now_ns = UINT64_C(5000000000);
     wall_s = time(NULL) + 60; /* whatever a test writes has settled by then */
 }
@@ -250,7 +251,12 @@ static void test_changes(void **state)
         assert_int_equal(rename("next", "file"), 0);
         now_ns += BELIEF;
         assert_string_equal(look("file"), "move");
-        /* changed in place */
+        /* changed in place: the same size, the same time of modification */
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL); /* a file system's clock ticks */
+        tree_write("file", "edit", sizes[i], OLD_S);
+        now_ns += BELIEF;
+        assert_string_equal(look("file"), "edit");
+        /* changed in place, with another time */
         tree_write("file", "again", sizes[i], OLD_S + 1);
         now_ns += BELIEF;
         assert_string_equal(look("file"), "agai");
@@ -362,11 +368,11 @@ static void test_bounds(void **state)
         look(path);
         look("file0"); /* in constant use, so it stays */
     }
-    assert_int_equal(cache.files.count, 3);
+    assert_int_equal(cache.opened.count, 3);
     assert_int_equal(cache.others.count, 2);
     assert_int_equal(cache.in_use, 0);
     assert_int_equal(open_descriptors(), descriptors + 3);
-    assert_string_equal(cache.files.newest->path, "file0");
+    assert_string_equal(cache.opened.newest->path, "file0");
 
     /* One that is in use may leave the table; it stays open until it is released. */
     struct weir__file *used = get("file0", 0);
@@ -378,6 +384,16 @@ static void test_bounds(void **state)
     assert_int_equal(open_descriptors(), descriptors + 4);
     weir__file_release(&cache, used);
     assert_int_equal(open_descriptors(), descriptors + 3);
+
+    /* Those in memory are bounded apart. */
+    for (int i = 0; i < 40; i++) {
+        snprintf(path, sizeof(path), "small%d", i);
+        tree_write(path, path, SMALL, OLD_S);
+        look(path);
+    }
+    assert_int_equal(cache.files.count, 16);
+    assert_string_equal(cache.files.oldest->path, "small24");
+    assert_int_equal(cache.opened.count, 3);
     weir__file_cache_dispose(&cache);
 }
 
@@ -404,7 +420,7 @@ static void test_out_of_descriptors(void **state)
 
     /* Two are needed, for the file and to look for siblings: an idle file makes room. */
     assert_string_equal(look("two"), "two!");
-    assert_int_equal(cache.files.count, 1);
+    assert_int_equal(cache.opened.count, 1);
     /* One in use does not, but it serves on, unchecked. */
     struct weir__file *used = get("two", 0);
     int last = dup(0);
@@ -451,9 +467,10 @@ static void test_out_of_memory(void **state)
 
     int root = dup(cache.root);
     struct weir__file_cache other;
+    struct weir__file_cache_bounds bounds = {16, 16, 16};
     allocations = 0;
     allocation_to_fail = 1;
-    assert_int_equal(weir__file_cache_init(&other, root, seed, 16, 16), WEIR_ENOMEM);
+    assert_int_equal(weir__file_cache_init(&other, root, seed, &bounds), WEIR_ENOMEM);
     allocation_to_fail = 0;
     assert_int_equal(fcntl(root, F_GETFD), -1);
     weir__file_cache_dispose(&cache);

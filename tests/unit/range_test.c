@@ -67,6 +67,7 @@ static void test_table(void **state)
         /* joined: overlapping, adjacent, contained; in the place of the first */
         {"bytes=0-4,3-6", 100, "0+7"},
         {"bytes=0-4,5-6", 100, "0+7"},
+        {"bytes=5-6,0-4", 100, "0+7"},
         {"bytes=0-4,6-6", 100, "0+5 6+1"},
         {"bytes=6-8,0-4", 100, "6+3 0+5"},
         {"bytes=0-9,2-3", 100, "0+10"},

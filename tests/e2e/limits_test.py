@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Limits: a slow or silent peer, or too many of them, cost their own connections only."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import shutil
+import tempfile
+import threading
+import time
+import unittest
+from collections.abc import Iterator
+
+import support
+from support import Connection, Server, wait_for
+
+HUGE_BYTES = 64 * 1024 * 1024
+SMALL = b"hello\n"
+# A timeout may come that much late, or early by the grain of a timer.
+LATE_SECONDS = 1.0
+EARLY_SECONDS = 0.05
+
+
+@support.each_engine
+class LimitsTest(unittest.TestCase):
+    engine: str
+    root: pathlib.Path
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.root = pathlib.Path(tempfile.mkdtemp(prefix="weir-limits-"))
+        cls.addClassCleanup(shutil.rmtree, cls.root)
+        (cls.root / "small").write_bytes(SMALL)
+        support.sparse_file(cls.root / "huge", HUGE_BYTES)
+
+    def serve(self, *options: str) -> Server:
+        server = Server(self.root, *options, engine=self.engine)
+        self.addCleanup(server.stop)
+        return server
+
+    @contextlib.contextmanager
+    def assert_takes(self, seconds: float) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        elapsed = time.monotonic() - began
+        self.assertGreater(elapsed, seconds - EARLY_SECONDS)
+        self.assertLess(elapsed, (seconds + LATE_SECONDS) * support.PATIENCE)
+
+    def assert_timed_out(self, client: Connection) -> None:
+        """The connection ends: in silence, or after saying 408."""
+        client.channel.settimeout(10 * support.PATIENCE)
+        try:
+            self.assertEqual(client.response().status, 408)
+        except (EOFError, ConnectionResetError):
+            return
+        self.assertTrue(client.ended())
+
+    def test_a_connection_that_never_speaks(self) -> None:
+        server = self.serve("--header-timeout", "0.5", "--idle-timeout", "0.5")
+        with server.connect() as client, self.assert_takes(0.5):
+            self.assert_timed_out(client)
+
+    def test_a_header_that_never_ends(self) -> None:
+        server = self.serve("--header-timeout", "0.8")
+        with server.connect() as client:
+            stop = threading.Event()
+
+            def trickle() -> None:
+                with contextlib.suppress(OSError):
+                    client.send("GET /small HTTP/1.1\r\nHost: a\r\n")
+                    while not stop.wait(0.1):
+                        client.send("A: b\r\n")
+
+            thread = threading.Thread(target=trickle)
+            thread.start()
+            try:
+                with self.assert_takes(0.8):
+                    self.assert_timed_out(client)
+            finally:
+                stop.set()
+                thread.join()
+        self.assertEqual(server.get("/small").body, SMALL)
+
+    def test_the_header_clock_starts_with_each_request(self) -> None:
+        server = self.serve("--header-timeout", "0.6", "--idle-timeout", "5")
+        with server.connect() as client:
+            for _ in range(4):
+                self.assertEqual(client.get("/small").body, SMALL)
+                time.sleep(0.4)
+
+    def test_idle(self) -> None:
+        server = self.serve("--idle-timeout", "0.5")
+        with server.connect() as client:
+            self.assertEqual(client.get("/small").body, SMALL)
+            with self.assert_takes(0.5):
+                self.assertTrue(client.ended())
+
+    def test_idle_does_not_cut_a_transfer(self) -> None:
+        server = self.serve("--idle-timeout", "0.3", "--header-timeout", "0.3")
+        with server.connect(receive_bytes=32768) as client:
+            client.request("/huge")
+            client.head()
+            for _ in range(20):
+                client.take(100_000)
+                time.sleep(0.05)
+            self.assertEqual(len(client.take(HUGE_BYTES - 2_000_000)), HUGE_BYTES - 2_000_000)
+
+    def test_a_body_that_never_comes(self) -> None:
+        server = self.serve("--body-timeout", "0.5")
+        with server.connect() as client, self.assert_takes(0):
+            client.send("POST /small HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc")
+            client.channel.settimeout(5 * support.PATIENCE)
+            self.assertIn(client.response().status, (405, 408))
+            self.assertTrue(client.ended(3))
+
+    def test_a_reader_that_stops(self) -> None:
+        server = self.serve("--send-timeout", "1.5")
+        with server.connect(receive_bytes=32768) as client:
+            client.request("/huge")
+            head = client.head()
+            client.take(100_000)
+            body_bytes = client.wait_until_quiet(0.3) - head.head_bytes
+            entry = server.log_of("/huge")
+            self.assertEqual((entry["outcome"], entry["delivered_us"]), ("timeout", None))
+            self.assertEqual(entry["delivered_bytes"], body_bytes)
+            client.drain()
+        self.assertEqual(server.get("/small").body, SMALL)
+
+    def test_a_reader_below_the_minimum_rate(self) -> None:
+        # It takes something all the time, but only a hundredth of its due.
+        server = self.serve("--min-rate", "1000000", "--send-timeout", "1")
+        with server.connect(receive_bytes=16384) as client:
+            client.request("/huge")
+            client.head()
+            began = time.monotonic()
+            with contextlib.suppress(ConnectionResetError, EOFError):
+                while time.monotonic() - began < 6 * support.PATIENCE:
+                    client.take(500)
+                    time.sleep(0.05)
+            self.assertLess(time.monotonic() - began, 4 * support.PATIENCE)
+        entry = server.log_of("/huge")
+        self.assertEqual(entry["outcome"], "timeout")
+        self.assertLess(entry["delivered_bytes"], HUGE_BYTES)
+
+    def test_a_reader_above_the_minimum_rate(self) -> None:
+        server = self.serve("--min-rate", "50000", "--send-timeout", "1")
+        with server.connect(receive_bytes=65536) as client:
+            client.request("/huge")
+            client.head()
+            began = time.monotonic()
+            while time.monotonic() - began < 4:
+                client.take(50_000)
+                time.sleep(0.1)
+            client.reset()
+        self.assertEqual(server.log_of("/huge")["outcome"], "reset")
+
+    def test_the_connection_limit(self) -> None:
+        server = self.serve("--max-connections", "3", "--threads", "1")
+        clients = [server.connect() for _ in range(3)]
+        for client in clients:
+            self.assertEqual(client.get("/small").body, SMALL)
+
+        extra = server.connect()
+        extra.request("/small")
+        extra.channel.settimeout(0.5)
+        try:
+            refused = extra.response().status == 503
+        except TimeoutError:
+            refused = False  # it waits in the backlog
+        except (EOFError, ConnectionResetError):
+            refused = True
+        clients[0].channel.close()
+        if refused:
+            extra.channel.close()
+            wait_for("a place", lambda: server.get("/small").body == SMALL)
+        else:
+            extra.channel.settimeout(5 * support.PATIENCE)
+            self.assertEqual(extra.response().body, SMALL)
+            extra.channel.close()
+        for client in clients[1:]:
+            self.assertEqual(client.get("/small").body, SMALL)
+            client.channel.close()
+
+    def test_slow_readers_do_not_slow_the_others(self) -> None:
+        server = self.serve()
+        slow = []
+        for _ in range(200):
+            client = server.connect(receive_bytes=8192)
+            client.request("/huge")
+            slow.append(client)
+        with server.connect() as client:
+            client.get("/small")
+            worst = 0.0
+            for _ in range(50):
+                began = time.monotonic()
+                self.assertEqual(client.get("/small").body, SMALL)
+                worst = max(worst, time.monotonic() - began)
+        self.assertLess(worst, 0.5 * support.PATIENCE)
+        for reader in slow:
+            reader.head()
+            reader.reset()
+        outcomes = [
+            entry["outcome"] for entry in server.log(51 + 200) if entry["target"] == "/huge"
+        ]
+        self.assertEqual(outcomes, ["reset"] * 200)
+
+    def test_slow_senders_do_not_slow_the_others(self) -> None:
+        server = self.serve()
+        slow = [server.connect() for _ in range(200)]
+        for client in slow:
+            client.send("GET /small HTTP/1.1\r\nHo")
+        began = time.monotonic()
+        self.assertEqual(server.get("/small").body, SMALL)
+        self.assertLess(time.monotonic() - began, 0.5 * support.PATIENCE)
+        for client in slow:
+            client.send("st: a\r\n\r\n")
+        for client in slow:
+            self.assertEqual(client.response().body, SMALL)
+            client.channel.close()
+
+
+if __name__ == "__main__":
+    support.main()

@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: what it says, where it says it, and the exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import socket
+import tempfile
+import unittest
+
+import support
+from support import Server, weir_run
+
+BAD_USAGE = (
+    ("frobnicate",),
+    ("serve", "--frobnicate"),
+    ("serve", "--listen"),
+    ("serve", "--listen", "nonsense"),
+    ("serve", "--listen", "127.0.0.1:99999"),
+    ("serve", "--listen", "a.example:80"),
+    ("serve", "--engine", "steam"),
+    ("serve", "--threads", "0"),
+    ("serve", "--threads", "many"),
+    ("serve", "--delivery", "perhaps"),
+    ("serve", "--log-format", "xml"),
+    ("serve", "--header-timeout", "-1"),
+    ("serve", "--header-timeout", "soon"),
+    ("serve", "--send-timeout", "0"),
+    ("serve", "--min-rate", "fast"),
+    ("serve", "--max-connections", "0"),
+    ("serve", "a", "b"),
+    ("doctor", "--frobnicate"),
+    ("doctor", "more"),
+)
+
+
+class UsageTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="weir-usage-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def assert_fails(self, status: int, *arguments: str) -> str:
+        """One line on stderr, nothing on stdout."""
+        done = weir_run(*arguments)
+        self.assertEqual(done.returncode, status, done.stderr)
+        self.assertEqual(done.stdout, "")
+        self.assertRegex(done.stderr, r"\Aweir: [^\n]+\n\Z")
+        return done.stderr
+
+    def test_help(self) -> None:
+        for arguments in (("--help",), ("serve", "--help"), ("doctor", "--help")):
+            done = weir_run(*arguments)
+            self.assertEqual((done.returncode, done.stderr), (0, ""), arguments)
+            self.assertIn("weir", done.stdout)
+        for option in (
+            "--listen",
+            "--engine",
+            "--threads",
+            "--delivery",
+            "--access-log",
+            "--log-format",
+        ):
+            self.assertIn(option, weir_run("serve", "--help").stdout)
+
+    def test_version(self) -> None:
+        done = weir_run("--version")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertRegex(done.stdout, r"\Aweir \d+\.\d+\.\d+[^\n]*\n\Z")
+
+    def test_bad_usage(self) -> None:
+        for arguments in BAD_USAGE:
+            with self.subTest(" ".join(arguments)):
+                self.assert_fails(2, *arguments)
+
+    def test_no_command(self) -> None:
+        self.assertEqual(weir_run().returncode, 2)
+
+    def test_a_port_in_use(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            address = f"127.0.0.1:{other.getsockname()[1]}"
+            for engine in support.ENGINES:
+                if support.engine_lacking(engine):
+                    continue
+                said = self.assert_fails(
+                    1, "serve", str(self.folder), "--listen", address, "--engine", engine
+                )
+                self.assertIn(address, said)
+
+    def test_an_address_of_another_host(self) -> None:
+        said = self.assert_fails(1, "serve", str(self.folder), "--listen", "192.0.2.1:0")
+        self.assertIn("192.0.2.1", said)
+
+    def test_a_missing_folder(self) -> None:
+        said = self.assert_fails(
+            1, "serve", str(self.folder / "missing"), "--listen", "127.0.0.1:0"
+        )
+        self.assertIn("missing", said)
+
+    def test_a_file_for_a_folder(self) -> None:
+        file = self.folder / "plain"
+        file.write_bytes(b"")
+        self.assertIn("plain", self.assert_fails(1, "serve", str(file), "--listen", "127.0.0.1:0"))
+
+    def test_a_log_that_cannot_be_written(self) -> None:
+        log = str(self.folder / "missing" / "access.log")
+        said = self.assert_fails(
+            1, "serve", str(self.folder), "--listen", "127.0.0.1:0", "--access-log", log
+        )
+        self.assertIn(log, said)
+
+    def test_several_addresses(self) -> None:
+        (self.folder / "file").write_bytes(b"hello\n")
+        engine = next(engine for engine in support.ENGINES if not support.engine_lacking(engine))
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            second = free.getsockname()[1]
+        with Server(self.folder, "--listen", f"127.0.0.1:{second}", engine=engine) as server:
+            for port in (server.port, second):
+                server.port = port
+                self.assertEqual(server.get("/file").body, b"hello\n")
+
+    def test_the_current_folder(self) -> None:
+        (self.folder / "file").write_bytes(b"hello\n")
+        here = os.getcwd()
+        os.chdir(self.folder)
+        try:
+            engine = next(
+                engine for engine in support.ENGINES if not support.engine_lacking(engine)
+            )
+            with Server(".", engine=engine) as server:
+                self.assertEqual(server.get("/file").body, b"hello\n")
+        finally:
+            os.chdir(here)
+
+    def test_the_engine_by_itself(self) -> None:
+        with Server(self.folder, engine="auto") as server:
+            server.get("/missing")
+            self.assertIn(server.log()[0]["engine"], ("io_uring", "epoll", "poll"))
+
+    def test_doctor(self) -> None:
+        done = weir_run("doctor")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertGreater(len(done.stdout.splitlines()), 5)
+        self.assertLess(max(map(len, done.stdout.splitlines())), 130)
+
+    def test_doctor_json(self) -> None:
+        done = weir_run("doctor", "--json")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        report = json.loads(done.stdout)
+        text = json.dumps(report)
+        for word in ("io_uring", "epoll", "poll"):
+            self.assertIn(word, text)
+
+
+if __name__ == "__main__":
+    support.main()
