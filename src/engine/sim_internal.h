@@ -176,6 +176,8 @@ void weir__sim_socket_prepare(struct weir__engine *engine, struct weir__socket *
 int weir__sim_socket_shutdown(struct weir__engine *engine, struct weir__socket *socket);
 void weir__sim_socket_close(struct weir__engine *engine, struct weir__socket *socket);
 void weir__sim_socket_reset(struct weir__engine *engine, struct weir__socket *socket);
+int weir__sim_socket_unacked(struct weir__engine *engine, struct weir__socket *socket,
+                             uint64_t *bytes);
 int weir__sim_socket_info(struct weir__engine *engine, struct weir__socket *socket,
                           struct weir__socket_info *info);
 int weir__sim_socket_local(struct weir__engine *engine, const struct weir__socket *socket,
