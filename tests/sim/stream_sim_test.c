@@ -424,7 +424,7 @@ static void on_connect_timer(struct weir_timer *timer)
     if (error == 0)
         end_begin(end, stream);
     if (--world.connects_left > 0)
-        weir_timer_start(timer, below(1ull << below(12)));
+        weir_timer_start(timer, world.burst ? below(2) : below(1ull << below(12)));
 }
 
 static void on_listener_close(struct weir_listener *listener)
@@ -453,7 +453,7 @@ static void on_listener_timer(struct weir_timer *timer)
     /* In a clean run the listener stays until the last connection was closed. */
     bool may_close = ends_are_closed() || (!world.clean && chance(50));
 
-    weir_timer_start(timer, 1 + below(2000));
+    weir_timer_start(timer, 1 + below(world.burst ? 100 : 2000));
     expect(now() < world.began_ns + TIME_MAX_NS, "no end is in sight");
     if (world.listener_close_called)
         return;
@@ -511,6 +511,7 @@ static void world_draw(uint64_t seed, FILE *trace)
         options->stamp_queue_max = UINT32_MAX;
     }
     world.pauses = chance(500);
+    world.burst = chance(300);
     world.connects_left = world.connections;
     if (world.clean)
         faults_remove(options);
@@ -552,7 +553,7 @@ static bool world_begin(void)
     weir_timer_init(&world.connect_timer, world.loop, on_connect_timer, NULL);
     weir_timer_start(&world.connect_timer, below(100));
     weir_timer_init(&world.listener_timer, world.loop, on_listener_timer, NULL);
-    weir_timer_start(&world.listener_timer, 1 + below(2000));
+    weir_timer_start(&world.listener_timer, 1 + below(world.burst ? 100 : 2000));
     return error == 0;
 }
 

@@ -79,6 +79,7 @@ struct sim_world {
     bool exact;                                 /* no stamp is lost, shared or late */
     bool pauses;                                /* of the listener */
     bool inside;                                /* a call of the library that must not call back */
+    bool burst;                                 /* connections come all at once */
     unsigned posts;
     bool failed;
     void (*react)(struct end *end); /* from within callbacks: the program does something more */
