@@ -94,7 +94,11 @@ class DeliveryTest(unittest.TestCase):
         delivered = [entry["delivered_us"] for entry in entries]
         self.assertEqual(delivered, sorted(set(delivered)))
         for entry, measured in zip(entries, seconds):
-            self.assert_agree(entry, measured)
+            late = entry["delivered_us"] / 1e6 - measured
+            self.assertGreater(late, -TOLERANCE_SECONDS * support.PATIENCE)
+            # The kernel stamps the end of a piece, which may hold the start of the next response.
+            self.assertLess(late, PING_MS / 1000 * support.PATIENCE)
+        self.assert_agree(entries[-1], seconds[-1])
 
     def test_loss(self) -> None:
         server = self.serve(self.link(loss=0.01, seed=7))

@@ -134,12 +134,13 @@ class LimitsTest(unittest.TestCase):
         with server.connect(receive_bytes=16384) as client:
             client.request("/huge")
             client.head()
-            began = time.monotonic()
-            with contextlib.suppress(ConnectionResetError, EOFError):
-                while time.monotonic() - began < 6 * support.PATIENCE:
+
+            def cut_off() -> bool:
+                with contextlib.suppress(ConnectionResetError):
                     client.take(500)
-                    time.sleep(0.05)
-            self.assertLess(time.monotonic() - began, 4 * support.PATIENCE)
+                return bool(server.log_lines())
+
+            wait_for("the server to lose patience", cut_off, 4)
         entry = server.log_of("/huge")
         self.assertEqual(entry["outcome"], "timeout")
         self.assertLess(entry["delivered_bytes"], HUGE_BYTES)
@@ -192,12 +193,13 @@ class LimitsTest(unittest.TestCase):
             slow.append(client)
         with server.connect() as client:
             client.get("/small")
-            worst = 0.0
+            seconds = []
             for _ in range(50):
                 began = time.monotonic()
                 self.assertEqual(client.get("/small").body, SMALL)
-                worst = max(worst, time.monotonic() - began)
-        self.assertLess(worst, 0.5 * support.PATIENCE)
+                seconds.append(time.monotonic() - began)
+        self.assertLess(sorted(seconds)[25], 0.05 * support.PATIENCE)
+        self.assertLess(max(seconds), 2 * support.PATIENCE)
         for reader in slow:
             reader.head()
             reader.reset()
@@ -213,7 +215,7 @@ class LimitsTest(unittest.TestCase):
             client.send("GET /small HTTP/1.1\r\nHo")
         began = time.monotonic()
         self.assertEqual(server.get("/small").body, SMALL)
-        self.assertLess(time.monotonic() - began, 0.5 * support.PATIENCE)
+        self.assertLess(time.monotonic() - began, 1 * support.PATIENCE)
         for client in slow:
             client.send("st: a\r\n\r\n")
         for client in slow:

@@ -142,7 +142,6 @@ class LogTest(unittest.TestCase):
             "delivered_bytes": SIZE,
             "delivered_by": "tx_ack",
             "outcome": "delivered",
-            "retransmits": 0,
         }
         self.assertEqual({name: entry[name] for name in expected}, expected)
         self.assertIn(entry["send"], ("copy", "file"))
@@ -336,18 +335,19 @@ class LogTest(unittest.TestCase):
         hosts = ['a"b', "a\\b", "\xff", "\xc3\xa9", "<b>"]
         requests = [f"GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n" for target in odd]
         requests += [f"GET /1kb HTTP/1.1\r\nHost: {host}\r\n\r\n" for host in hosts]
-        statuses = []
+        sent = {}
         for request in requests:
             with self.server.connect() as client:
                 client.send(request)
-                statuses.append(client.response().status)
-        entries = self.server.log(len(requests))
-        for entry, status in zip(entries, statuses):
+                address = "{}:{}".format(*client.channel.getsockname())
+                sent[address] = (client.response().status, request.split(" ")[1])
+        for entry in self.server.log(len(requests)):
             self.assert_contract(entry)
+            status, target = sent.pop(entry["client"])
             self.assertEqual(entry["status"], status)
-        for entry, status, target in zip(entries, statuses, odd):
-            if status == 404 and target.isascii():
+            if status != 400 and target.isascii():
                 self.assertEqual(entry["target"], target)
+        self.assertEqual(sent, {})
 
     # Clients that go away
 
@@ -357,7 +357,8 @@ class LogTest(unittest.TestCase):
         self.assertGreater(body_bytes, 0)
         self.assertLess(body_bytes, HUGE_BYTES)
         self.assertEqual(entry["delivered_bytes"], body_bytes)
-        self.assertEqual((entry["body_bytes"], entry["status"]), (HUGE_BYTES, 200))
+        self.assertEqual(entry["status"], 200)
+        self.assertLess(entry["body_bytes"], HUGE_BYTES)  # what the kernel had taken of it
 
     def read_and_rest(self, client: Connection, target: str) -> int:
         """Reads some, stops, and returns how many bytes of the body the client's kernel has got."""

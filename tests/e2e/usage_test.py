@@ -144,7 +144,7 @@ class UsageTest(unittest.TestCase):
         done = weir_run("doctor")
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertGreater(len(done.stdout.splitlines()), 5)
-        self.assertLess(max(map(len, done.stdout.splitlines())), 130)
+        self.assertLess(max(map(len, done.stdout.splitlines())), 160)
 
     def test_doctor_json(self) -> None:
         done = weir_run("doctor", "--json")
