@@ -444,31 +444,27 @@ static bool ends_are_closed(void)
     return world.connects_left == 0;
 }
 
-/*
- * Runs to the very end: a round may end the last stream before it waits, and there must be something
- * to wait for.
- */
 static void on_listener_timer(struct weir_timer *timer)
 {
     /* In a clean run the listener stays until the last connection was closed. */
     bool may_close = ends_are_closed() || (!world.clean && chance(50));
 
-    weir_timer_start(timer, 1 + below(world.burst ? 100 : 2000));
     expect(now() < world.began_ns + TIME_MAX_NS, "no end is in sight");
-    if (world.listener_close_called)
-        return;
     if (may_close) {
         world.listener_close_called = true;
         world.inside = true;
         weir_listener_close(world.listener, on_listener_close);
         world.inside = false;
-    } else if (world.listener_paused) {
+        return;
+    }
+    if (world.listener_paused) {
         weir_listener_resume(world.listener);
         world.listener_paused = false;
     } else if (world.pauses && chance(300)) {
         weir_listener_pause(world.listener);
         world.listener_paused = true;
     }
+    weir_timer_start(timer, 1 + below(world.burst ? 100 : 2000));
 }
 
 /* ---- one seed ---- */
@@ -576,7 +572,6 @@ static bool seed_run(uint64_t seed, FILE *trace)
         return false;
     }
     model_check_resets();
-    weir_timer_stop(&world.listener_timer);
     weir_loop_free(world.loop);
     expect(live_allocations == 0, "%lld allocations were not released",
            (long long)live_allocations);
