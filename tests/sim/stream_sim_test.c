@@ -7,6 +7,9 @@
  *   stream_sim_test [--seeds N] [--first S]    seeds S to S + N - 1
  *   stream_sim_test --seed S                   one seed, with a trace on stdout
  *
+ * The same seed gives the same trace with any compiler. Only where memory runs out, AddressSanitizer's
+ * build, which allocates otherwise, runs another program.
+ *
  * The environment's SEED, or SEEDS, or WEIR_SIM_SEEDS serve where no argument is given.
  */
 
