@@ -15,8 +15,10 @@ struct weir_loop;
 /** A connection. It lives until its `on_close` has returned. All calls: the loop's thread. */
 struct weir_stream;
 
-/** What a stream tells its owner. Callbacks run on the loop's thread, never inside a call of the
- * owner. */
+/**
+ * What a stream tells its owner. Callbacks run on the loop's thread, never inside a call of the owner;
+ * any of them may be NULL.
+ */
 struct weir_stream_handler {
     /** The stream to a peer is open (outgoing connections only; an accepted stream is open). */
     void (*on_open)(struct weir_stream *stream);

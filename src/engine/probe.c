@@ -187,7 +187,7 @@ static const struct {
                                              weir__probe_uring_recvmsg_multishot},
     [WEIR__PROBE_URING_SENDMSG] = {"io_uring_sendmsg", weir__probe_uring_sendmsg},
     [WEIR__PROBE_URING_CANCEL] = {"io_uring_cancel", weir__probe_uring_cancel},
-    [WEIR__PROBE_URING_CQE32] = {"io_uring_cqe32", weir__probe_uring_cqe32},
+    [WEIR__PROBE_URING_CQE_MIXED] = {"io_uring_cqe_mixed", weir__probe_uring_cqe_mixed},
     [WEIR__PROBE_URING_TX_TIMESTAMP] = {"io_uring_tx_timestamp", weir__probe_uring_tx_timestamp},
     [WEIR__PROBE_URING_SEND_ZEROCOPY] = {"io_uring_send_zc", weir__probe_uring_send_zerocopy},
     [WEIR__PROBE_STAMP_SCHEDULED] = {"tx_stamp_sched", weir__probe_stamp_scheduled},

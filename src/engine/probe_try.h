@@ -39,7 +39,7 @@ void weir__probe_uring_receive_multishot(struct weir__probe *probe);
 void weir__probe_uring_recvmsg_multishot(struct weir__probe *probe);
 void weir__probe_uring_sendmsg(struct weir__probe *probe);
 void weir__probe_uring_cancel(struct weir__probe *probe);
-void weir__probe_uring_cqe32(struct weir__probe *probe);
+void weir__probe_uring_cqe_mixed(struct weir__probe *probe);
 void weir__probe_uring_tx_timestamp(struct weir__probe *probe);
 void weir__probe_uring_send_zerocopy(struct weir__probe *probe);
 void weir__probe_stamp_scheduled(struct weir__probe *probe);

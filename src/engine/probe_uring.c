@@ -15,6 +15,7 @@
 /* It uses struct timespec without declaring it. */
 #include <linux/errqueue.h>
 
+#include "engine/io_uring.h"
 #include "engine/probe_try.h"
 
 #define RING_ENTRIES  8
@@ -22,11 +23,9 @@
 #define BUFFER_COUNT  4
 #define MESSAGE_BYTES 5
 
-/* Since Linux 6.17; liburing 2.3 lacks both. */
-#define SOCKET_COMMAND_TX_TIMESTAMP 4
-#define COMPLETION_STAMP_KIND_SHIFT 17
-#define SEND_ZEROCOPY_REPORT_USAGE  (1u << 3) /* 6.2 */
-#define NOTICE_ZEROCOPY_COPIED      (1u << 31)
+/* Since Linux 6.2; liburing 2.3 lacks them. */
+#define SEND_ZEROCOPY_REPORT_USAGE (1u << 3)
+#define NOTICE_ZEROCOPY_COPIED     (1u << 31)
 
 static const char message_bytes[MESSAGE_BYTES] = "weir";
 
@@ -263,11 +262,11 @@ void weir__probe_uring_cancel(struct weir__probe *probe)
     weir__probe_works(probe, "%s", "");
 }
 
-void weir__probe_uring_cqe32(struct weir__probe *probe)
+void weir__probe_uring_cqe_mixed(struct weir__probe *probe)
 {
     struct io_uring ring;
     struct io_uring_cqe taken;
-    if (!ring_open(probe, &ring, IORING_SETUP_CQE32))
+    if (!ring_open(probe, &ring, WEIR__SETUP_CQE_MIXED))
         return;
     io_uring_prep_nop(io_uring_get_sqe(&ring));
     if (success_take(probe, &ring, &taken, false))
@@ -282,23 +281,21 @@ void weir__probe_uring_tx_timestamp(struct weir__probe *probe)
     unsigned stamping = SOF_TIMESTAMPING_SOFTWARE | SOF_TIMESTAMPING_OPT_ID |
                         SOF_TIMESTAMPING_OPT_TSONLY | SOF_TIMESTAMPING_TX_ACK;
     int pair[2];
-    if (!weir__probe_pair(probe, pair) || !ring_open(probe, &ring, IORING_SETUP_CQE32))
+    if (!weir__probe_pair(probe, pair) || !ring_open(probe, &ring, WEIR__SETUP_CQE_MIXED))
         return;
     if (setsockopt(pair[0], SOL_SOCKET, SO_TIMESTAMPING, &stamping, sizeof(stamping)) != 0) {
         weir__probe_refused(probe, "setsockopt SO_TIMESTAMPING", errno);
         return;
     }
-    struct io_uring_sqe *entry = io_uring_get_sqe(&ring);
-    io_uring_prep_rw(IORING_OP_URING_CMD, entry, pair[0], NULL, 0, 0);
-    entry->cmd_op = SOCKET_COMMAND_TX_TIMESTAMP;
+    weir__io_uring_prepare_stamp_command(io_uring_get_sqe(&ring), pair[0]);
     if (!peer_sends(probe, pair[0]) || !completion_take(probe, &ring, &taken))
         return;
     if (taken.res == -EOPNOTSUPP || taken.res == -EINVAL)
-        weir__probe_lacks(probe, "needs Linux 6.17; stamps are read from the error queue instead");
+        weir__probe_lacks(probe, "needs Linux 6.18; stamps are read from the error queue instead");
     else if (taken.res != MESSAGE_BYTES - 1)
         weir__probe_lacks(probe, "its first completion says %d, not the id of the last byte",
                           taken.res);
-    else if (taken.flags >> COMPLETION_STAMP_KIND_SHIFT != SCM_TSTAMP_ACK)
+    else if (taken.flags >> WEIR__STAMP_TYPE_SHIFT != SCM_TSTAMP_ACK)
         weir__probe_lacks(probe, "its first stamp is of another kind than ACK");
     else
         weir__probe_works(probe, "%s", "");

@@ -17,6 +17,7 @@ struct sim_op {
     size_t index; /* in sim->ops */
     uint64_t not_before_ns;
     bool cancelled;
+    int64_t result; /* SEND: what was taken, told later; 0 = nothing yet */
 };
 
 _Static_assert(sizeof(struct sim_op) <= WEIR__OP_PRIVATE_BYTES, "an operation's private room");
@@ -40,7 +41,7 @@ static struct sim_op *op_private(struct weir__op *op)
 }
 
 /* splitmix64 (Steele, Lea, Flood 2014): one addition and a finalizer; any seed is a good one. */
-uint64_t weir__sim_random(struct sim *sim)
+static uint64_t random_next(struct sim *sim)
 {
     uint64_t value = sim->random_state += 0x9e3779b97f4a7c15u;
 
@@ -53,13 +54,12 @@ uint64_t weir__sim_between(struct sim *sim, uint64_t low, uint64_t high)
 {
     assert(low <= high);
     /* Modulo's bias is far below what matters here. */
-    return high - low == UINT64_MAX ? weir__sim_random(sim)
-                                    : low + weir__sim_random(sim) % (high - low + 1);
+    return high - low == UINT64_MAX ? random_next(sim) : low + random_next(sim) % (high - low + 1);
 }
 
 bool weir__sim_chance(struct sim *sim, unsigned per_mille)
 {
-    return per_mille > 0 && weir__sim_random(sim) % 1000 < per_mille;
+    return per_mille > 0 && random_next(sim) % 1000 < per_mille;
 }
 
 bool weir__sim_fault(struct sim *sim, unsigned per_mille)
@@ -163,13 +163,17 @@ static struct weir__op **role_of(struct weir__op *op)
 static const char *const op_names[] = {"accept", "connect",   "receive",
                                        "send",   "send_file", "watch"};
 
-static void op_defer(struct sim *sim, struct weir__op *op)
+static void op_postpone(struct sim *sim, struct weir__op *op)
 {
-    if (!weir__sim_fault(sim, sim->options.defer))
-        return;
     uint64_t at_ns = sim->now_ns + weir__sim_between(sim, 1, sim->options.defer_ns_max);
     op_private(op)->not_before_ns = at_ns;
     weir__sim_schedule(sim, at_ns, (struct sim_event){.kind = SIM_EVENT_POKE});
+}
+
+static void op_defer(struct sim *sim, struct weir__op *op)
+{
+    if (weir__sim_fault(sim, sim->options.defer))
+        op_postpone(sim, op);
 }
 
 static void op_complete(struct sim *sim, struct weir__op *op,
@@ -344,6 +348,8 @@ static bool send_try(struct sim *sim, struct weir__op *op)
 
     if (!socket->out)
         return op_finish(sim, op, WEIR_EIO);
+    if (op_private(op)->result > 0)
+        return op_finish(sim, op, op_private(op)->result);
     if (socket->state == SIM_DEAD)
         return op_finish(sim, op, socket->error);
     if (socket->out->fin_wanted)
@@ -360,6 +366,11 @@ static bool send_try(struct sim *sim, struct weir__op *op)
     int64_t taken = is_file ? send_file_take(sim, op, room) : send_take(sim, op, room);
     if (taken > 0 && (flags & WEIR__SEND_STAMP) && socket->stamps)
         weir__sim_flow_wish(socket->out);
+    if (taken > 0 && weir__sim_fault(sim, sim->options.send_late)) {
+        op_private(op)->result = taken;
+        op_postpone(sim, op);
+        return false;
+    }
     return op_finish(sim, op, taken);
 }
 
@@ -423,7 +434,7 @@ static bool ops_try(struct sim *sim)
         memcpy(sim->round, sim->ops, count * sizeof(*sim->round));
     if (weir__sim_fault(sim, sim->options.shuffle)) {
         for (size_t index = count; index > 1; index--) {
-            size_t other = weir__sim_random(sim) % index;
+            size_t other = random_next(sim) % index;
             struct weir__op *swapped = sim->round[index - 1];
             sim->round[index - 1] = sim->round[other];
             sim->round[other] = swapped;
@@ -585,12 +596,15 @@ void weir__sim_options_draw(struct weir__sim_options *options, uint64_t seed)
     options->ack_delay_ns_max = weir__sim_chance(&sim, 500) ? 0 : 40 * SIM_MSEC_NS;
     options->timeout_ns = weir__sim_between(&sim, 2000, 20000) * SIM_MSEC_NS;
     options->receive_bytes = (uint32_t)draw_magnitude(&sim, 1024, 65536);
+    if (weir__sim_chance(&sim, 100))
+        options->handles_max = (uint32_t)weir__sim_between(&sim, 2, 10);
     options->info = !weir__sim_chance(&sim, 200);
     options->info_counts_fin = weir__sim_chance(&sim, 500);
     options->stamps = !weir__sim_chance(&sim, 200);
     options->short_send = draw_chance(&sim, 500);
     options->short_receive = draw_chance(&sim, 500);
     options->defer = draw_chance(&sim, 500);
+    options->send_late = draw_chance(&sim, 500);
     options->defer_ns_max = draw_magnitude(&sim, 1000, 20 * SIM_MSEC_NS);
     options->shuffle = draw_chance(&sim, 1000);
     options->stamp_loss = draw_chance(&sim, 1000);

@@ -49,6 +49,8 @@ struct weir__sim_options {
     unsigned short_send;    /* a SEND takes a part of what there is room for */
     unsigned short_receive; /* a chunk is cut at a random point */
     unsigned defer;         /* an operation is not looked at for a while */
+    unsigned
+        send_late; /* SEND completes a while after the bytes were taken, perhaps after their ACK */
     uint64_t defer_ns_max;
     unsigned shuffle; /* completions of one `wait` come in random order */
 
@@ -69,8 +71,8 @@ struct weir__sim_options {
     uint64_t fault_ns_max;       /* when: at most so long after the connection was made */
 
     /*
-     * So many bytes at the beginning of each direction have no content: they are neither copied nor
-     * slowed down, and arrive as zeros. Connections beyond 4 GiB cost nothing so.
+     * So many bytes at the beginning of each direction have no content: they are not copied, cross
+     * a very fast link, and arrive as zeros. Connections beyond 4 GiB cost nothing so.
      */
     uint64_t virtual_bytes;
 };

@@ -16,6 +16,8 @@
 /* Of the part without content. */
 #define SIM_VIRTUAL_SEGMENT_BYTES (64u << 20)
 #define SIM_VIRTUAL_BUFFER_BYTES  (512u << 20)
+/* Bytes per second. As on a real link, 2 GiB take far longer than a stamp waits to be read. */
+#define SIM_VIRTUAL_BANDWIDTH 10000000000u
 /* Every second segment is acknowledged at once (RFC 9293, 3.8.6.3). */
 #define SIM_SEGMENTS_PER_ACK 2
 
@@ -289,9 +291,8 @@ static void segment_send(struct sim *sim, struct weir__sim_flow *flow)
     uint64_t end = segment_end(sim, flow);
     bool is_virtual = flow->sent < sim->options.virtual_bytes;
     uint64_t length = end - flow->sent;
-    flow->link_free_ns = sim->now_ns;
-    if (!is_virtual)
-        flow->link_free_ns += length * 1000000000u / flow->bandwidth;
+    uint64_t bandwidth = is_virtual ? SIM_VIRTUAL_BANDWIDTH : flow->bandwidth;
+    flow->link_free_ns = sim->now_ns + length * 1000000000u / bandwidth;
     flow->sent = end;
     bool fin = flow->fin_wanted && end == flow->accepted;
     flow->fin_sent |= fin;

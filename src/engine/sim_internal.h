@@ -143,7 +143,6 @@ struct sim {
 };
 
 /* sim.c */
-uint64_t weir__sim_random(struct sim *sim);
 /* Uniform in [low, high]. */
 uint64_t weir__sim_between(struct sim *sim, uint64_t low, uint64_t high);
 bool weir__sim_chance(struct sim *sim, unsigned per_mille);
@@ -157,7 +156,6 @@ void weir__sim_grow(void **array, size_t count, size_t *capacity, size_t element
 
 /* sim_socket.c */
 struct sim_socket *weir__sim_socket_of(const struct weir__socket *socket);
-struct sim_socket *weir__sim_socket_new(struct sim *sim);
 void weir__sim_socket_free(struct sim_socket *socket);
 int weir__sim_handle_give(struct sim *sim, struct sim_socket *socket); /* or WEIR_EMFILE */
 void weir__sim_connect(struct sim *sim, struct sim_socket *socket,

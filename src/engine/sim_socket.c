@@ -110,7 +110,7 @@ static uint16_t port_take(struct sim *sim)
 
 /* Sockets and handles */
 
-struct sim_socket *weir__sim_socket_new(struct sim *sim)
+static struct sim_socket *socket_new(struct sim *sim)
 {
     struct sim_socket *socket = calloc(1, sizeof(*socket));
 
@@ -177,7 +177,7 @@ int weir__sim_socket_open(struct weir__engine *engine, struct weir__socket *sock
         return WEIR_EMFILE;
     if (family != AF_INET && family != AF_INET6)
         return WEIR_EIO;
-    struct sim_socket *sim_socket = weir__sim_socket_new(sim);
+    struct sim_socket *sim_socket = socket_new(sim);
     socket->handle = weir__sim_handle_give(sim, sim_socket);
     socket_set(socket, sim_socket);
     weir__sim_trace(sim, "s%u open, handle %d", sim_socket->number, socket->handle);
@@ -287,7 +287,7 @@ static void syn_arrive(struct sim *sim, struct sim_socket *client)
                            (struct sim_event){.kind = SIM_EVENT_SYN, .socket = client});
         return;
     }
-    struct sim_socket *server = weir__sim_socket_new(sim);
+    struct sim_socket *server = socket_new(sim);
     server->local = client->peer;
     server->peer = client->local;
     server->state = SIM_CONNECTED;

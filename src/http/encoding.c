@@ -9,17 +9,18 @@
 #define WEIGHT_UNKNOWN (-1)
 
 static const struct {
-    const char *name, *suffix;
+    struct weir__text name;
+    const char *suffix;
 } codings[WEIR__CODING_COUNT] = {
-    [WEIR__CODING_IDENTITY] = {"identity", ""},
-    [WEIR__CODING_GZIP] = {"gzip", ".gz"},
-    [WEIR__CODING_ZSTD] = {"zstd", ".zst"},
-    [WEIR__CODING_BR] = {"br", ".br"},
+    [WEIR__CODING_IDENTITY] = {{"identity", 8}, ""},
+    [WEIR__CODING_GZIP] = {{"gzip", 4}, ".gz"},
+    [WEIR__CODING_ZSTD] = {{"zstd", 4}, ".zst"},
+    [WEIR__CODING_BR] = {{"br", 2}, ".br"},
 };
 
 const char *weir__coding_name(enum weir__coding coding)
 {
-    return codings[coding].name;
+    return codings[coding].name.data;
 }
 
 const char *weir__coding_suffix(enum weir__coding coding)
@@ -56,9 +57,9 @@ static struct weir__text split(struct weir__text *text, char separator)
     return trim(front);
 }
 
-static bool equals(struct weir__text text, const char *name)
+static bool equals(struct weir__text text, struct weir__text name)
 {
-    return text.length == strlen(name) && strncasecmp(text.data, name, text.length) == 0;
+    return text.length == name.length && strncasecmp(text.data, name.data, name.length) == 0;
 }
 
 /* Reads "q=0.5" in thousandths. Returns WEIGHT_UNKNOWN if it is malformed. */
@@ -87,9 +88,9 @@ static void weigh(struct weights *weights, struct weir__text element)
     int weight = element.length > 0 ? weight_parse(trim(element)) : WEIGHT_ONE;
     if (weight == WEIGHT_UNKNOWN)
         return;
-    if (equals(name, "*"))
+    if (equals(name, (struct weir__text){"*", 1}))
         weights->of[WEIR__CODING_COUNT] = weight;
-    else if (equals(name, "x-gzip"))
+    else if (equals(name, (struct weir__text){"x-gzip", 6}))
         weights->of[WEIR__CODING_GZIP] = weight; /* RFC 9110 8.4.1.3 */
     else
         for (int i = 0; i < WEIR__CODING_COUNT; i++)

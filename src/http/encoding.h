@@ -15,7 +15,7 @@ enum weir__coding {
     WEIR__CODING_COUNT,
 };
 
-/* As in Content-Encoding, without a terminating NUL's need. "identity", "gzip", ... */
+/* As in Content-Encoding: "identity", "gzip", ... */
 const char *weir__coding_name(enum weir__coding coding);
 /* What a file's name ends with in that coding: "", ".gz", ".zst", ".br". */
 const char *weir__coding_suffix(enum weir__coding coding);

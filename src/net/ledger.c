@@ -92,16 +92,17 @@ static void advance_acked(struct weir__ledger *ledger, uint64_t offset, uint64_t
 
 /*
  * The kernel's key is 32 bit wide and wraps at 4 GiB. What is in flight is far less than 2 GiB, so
- * the signed distance from what is acknowledged already gives the whole offset.
+ * the signed distance from what was accepted gives the whole offset. (What is known to be acknowledged
+ * would not do: as long as no write asks for its delivery, nobody looks.)
  */
 static uint64_t stamp_offset(const struct weir__ledger *ledger, uint32_t key)
 {
-    uint64_t acked = ledger->acked - ledger->base;
-    int32_t distance = (int32_t)(key + 1u - (uint32_t)acked);
+    uint64_t accepted = ledger->accepted - ledger->base;
+    int32_t distance = (int32_t)(key + 1u - (uint32_t)accepted);
 
-    if (distance < 0 && acked < (uint64_t) - (int64_t)distance)
+    if (distance < 0 && accepted < (uint64_t) - (int64_t)distance)
         return ledger->base;
-    return ledger->base + acked + (uint64_t)(int64_t)distance;
+    return ledger->base + accepted + (uint64_t)(int64_t)distance;
 }
 
 void weir__ledger_stamp(struct weir__ledger *ledger, const struct weir__stamp *stamp)

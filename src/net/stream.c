@@ -147,6 +147,13 @@ static void hold(struct weir_stream *stream, const uint8_t *data, size_t length,
     stream->held_end = &held->next;
 }
 
+static void tell_data(struct weir_stream *stream, const uint8_t *data, size_t length,
+                      uint64_t arrived_ns)
+{
+    if (stream->handler->on_data)
+        stream->handler->on_data(stream, data, length, arrived_ns);
+}
+
 static void on_receive(struct weir__op *op, const struct weir__completion *completion)
 {
     struct weir_stream *stream = WEIR__CONTAINER(op, struct weir_stream, receive_op);
@@ -158,8 +165,7 @@ static void on_receive(struct weir__op *op, const struct weir__completion *compl
         if (stream->dying || stream->closing)
             return;
         if (stream->reading && !stream->held_first)
-            stream->handler->on_data(stream, completion->data, (size_t)completion->result,
-                                     arrived_ns);
+            tell_data(stream, completion->data, (size_t)completion->result, arrived_ns);
         else
             hold(stream, completion->data, (size_t)completion->result, arrived_ns);
         return;
@@ -195,12 +201,13 @@ static void tell_input(struct weir_stream *stream)
         stream->held_first = held->next;
         if (!stream->held_first)
             stream->held_end = &stream->held_first;
-        stream->handler->on_data(stream, held->data, held->length, held->arrived_ns);
+        tell_data(stream, held->data, held->length, held->arrived_ns);
         weir__release(held);
     }
     if (stream->input_ended && !stream->end_told && !stream->held_first && may_tell(stream)) {
         stream->end_told = true;
-        stream->handler->on_end(stream);
+        if (stream->handler->on_end)
+            stream->handler->on_end(stream);
     }
 }
 
@@ -294,7 +301,8 @@ static void run(struct weir__deferred *deferred)
         return;
     if (stream->open_to_tell && !stream->dying) {
         stream->open_to_tell = false;
-        stream->handler->on_open(stream);
+        if (stream->handler->on_open)
+            stream->handler->on_open(stream);
     }
     tell_input(stream);
     if (!stream->dying)

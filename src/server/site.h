@@ -94,7 +94,11 @@ void weir__site_free(struct weir__site *site);
 /*
  * Plans the response to a request whose head is complete. Every request gets one: what cannot be
  * served is answered with 4xx or 5xx. `response` need not be initialised; it takes nothing over
- * from `request`. `body_bytes` is 0 for HEAD, whose header is that of GET.
+ * from `request`. For HEAD there is no body, and the header is that of GET.
+ *
+ * A folder is its index.html; without one it is 404, as if it were not there: there are no
+ * listings. Its name without the slash is redirected (301), the query kept. What is neither a
+ * regular file nor a folder, or leads out of the root, is 404; what may not be read is 403.
  */
 void weir__site_respond(struct weir__site *site, const struct weir__request *request,
                         const struct weir__moment *moment, struct weir__response *response);

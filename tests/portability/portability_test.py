@@ -21,7 +21,7 @@ STRICT = ["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-DWEIR_PORTABLE", "-Wall", "
 LOOSE = ["-std=gnu11", "-D_GNU_SOURCE", "-DWEIR_PORTABLE", "-O1", "-g", "-fsanitize=address,undefined",
          "-fno-sanitize-recover=undefined"]
 SOURCES = ["src/core/*.c", "src/net/*.c", "src/engine/loop.c", "src/engine/poll.c",
-           "src/engine/readiness.c", "src/engine/socket_posix.c"]
+           "src/engine/readiness.c", "src/engine/socket.c", "src/engine/socket_posix.c"]
 
 LINUX_ONLY = """asm/unistd.h byteswap.h endian.h error.h liburing.h liburing/io_uring.h
 malloc.h mntent.h net/ethernet.h net/if_arp.h netpacket/packet.h scsi/sg.h sys/auxv.h
@@ -123,9 +123,8 @@ def conformance(work, libraries):
                           errors="replace", timeout=100, check=False)
     for name in re.findall(r"^\[       OK \] (.+)$", done.stdout, re.M):
         print(f"PASS: engine_test {name}")
-    reasons = dict(re.findall(r"^SKIP: ([^:\n]+): (.+)$", done.stdout, re.M))
-    for name in sorted(set(re.findall(r"^\[  SKIPPED \] ([^,\n]+)$", done.stdout, re.M))):
-        print(f"SKIP: engine_test {name}: {reasons.get(name, 'no reason given')}")
+    for reason in re.findall(r"^SKIP: (.+)$", done.stdout, re.M):
+        print(f"SKIP: engine_test {reason}")
     if done.returncode != 0:
         raise AssertionError(f"exit status {done.returncode}\n{done.stdout}")
 

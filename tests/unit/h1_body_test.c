@@ -101,6 +101,8 @@ static void test_chunked(void **state)
         EXAMPLE("1\r\na\r\n02\r\n\r\n\r\n00A\r\n0123456789\r\n000\r\n\r\n",
                 "body 13 a\r\n0123456789\nleft 0"),
         EXAMPLE("000000000000000b\r\nhello world\r\n0\r\n\r\n", "body 11 hello world\nleft 0"),
+        EXAMPLE("1a\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\n\r\n",
+                "body 26 abcdefghijklmnopqrstuvwxyz\nleft 0"),
         EXAMPLE("5\r\nhel", "incomplete body 3 hel\n"),
         EXAMPLE("5\r\nhello\r\n0\r\n\r", "incomplete body 5 hello\n"),
         EXAMPLE("ffffffffffffffff\r\na", "incomplete body 1 a\n"),

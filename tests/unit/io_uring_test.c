@@ -450,6 +450,45 @@ static void test_stamps_by_poll(void **context)
     stamps_come(false, true);
 }
 
+/*
+ * The completion queue wraps again and again, with stamps at its end and others not taken yet: each
+ * request still completes once.
+ */
+static void test_stamps_at_the_end_of_the_queue(void **context)
+{
+    enum { SOCKETS = 7, ROUNDS = 3000 };
+    struct weir__socket ours[SOCKETS];
+    struct record watches[SOCKETS] = {{.finals = 0}}, writers[SOCKETS] = {{.finals = 0}};
+    struct iovec parts[SOCKETS];
+    char byte = 'w';
+    int peers[SOCKETS];
+
+    (void)context;
+    engine_make(true, true, 512, 4);
+    for (int i = 0; i < SOCKETS; i++) {
+        pair_make(&ours[i], &peers[i]);
+        start(&watches[i], &ours[i], WEIR__OP_WATCH);
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < SOCKETS; i++) {
+            parts[i] = (struct iovec){&byte, 1};
+            send_start(&writers[i], &ours[i], &parts[i], WEIR__SEND_STAMP);
+        }
+        for (int i = 0; i < SOCKETS; i++) {
+            until_final(&writers[i]);
+            assert_int_equal(writers[i].last, 1);
+            assert_int_equal(read(peers[i], &byte, 1), 1);
+        }
+    }
+    for (int i = 0; i < SOCKETS; i++) {
+        assert_in_range(watches[i].mores, ROUNDS, 2 * ROUNDS);
+        stop(&watches[i]);
+        ops->socket_close(engine, &ours[i]);
+        close(peers[i]);
+    }
+    ops->close(engine);
+}
+
 /* The end of a connection */
 
 static void reset_is_seen(bool by_command, bool with_reader)
@@ -753,14 +792,23 @@ static void test_send_file(void **context)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_probe),          cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_no_descriptors), cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_one_buffer),     cmocka_unit_test(test_one_buffer_with_stamps),
-        cmocka_unit_test(test_receive_stamp),  cmocka_unit_test(test_stamps_by_command),
-        cmocka_unit_test(test_stamps_by_poll), cmocka_unit_test(test_reset),
-        cmocka_unit_test(test_reset_by_poll),  cmocka_unit_test(test_end_waits_for_the_bytes),
-        cmocka_unit_test(test_cancel_each),    cmocka_unit_test(test_cancel_connect),
-        cmocka_unit_test(test_many_requests),  cmocka_unit_test(test_wake),
+        cmocka_unit_test(test_probe),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_no_descriptors),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_one_buffer),
+        cmocka_unit_test(test_one_buffer_with_stamps),
+        cmocka_unit_test(test_receive_stamp),
+        cmocka_unit_test(test_stamps_by_command),
+        cmocka_unit_test(test_stamps_at_the_end_of_the_queue),
+        cmocka_unit_test(test_stamps_by_poll),
+        cmocka_unit_test(test_reset),
+        cmocka_unit_test(test_reset_by_poll),
+        cmocka_unit_test(test_end_waits_for_the_bytes),
+        cmocka_unit_test(test_cancel_each),
+        cmocka_unit_test(test_cancel_connect),
+        cmocka_unit_test(test_many_requests),
+        cmocka_unit_test(test_wake),
         cmocka_unit_test(test_send_file),
     };
 

@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Breaks the ledger, the send queue and the stream on purpose, a line at a time, and expects the
+simulation's model to notice each time.
+
+A mutant is a copy of one source with one text replaced. A text that is not there any more, or not just
+once, is a failure: then this list must follow the source.
+"""
+
+import concurrent.futures
+import glob
+import os
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+CC = os.environ.get("CC", "cc")
+FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-DWEIR_PORTABLE", "-O1", "-w", "-Iinclude", "-Isrc", "-Itests"]
+SOURCES = ["src/core/*.c", "src/net/*.c", "src/engine/loop.c", "src/engine/poll.c",
+           "src/engine/readiness.c", "src/engine/socket_posix.c", "src/engine/socket.c",
+           "src/engine/sim.c", "src/engine/sim_*.c", "tests/support/sim_model.c", "tests/sim/stream_sim_test.c"]
+SEEDS = 1500
+TIMEOUT_S = 60
+
+LEDGER, QUEUE = "src/net/ledger.c", "src/net/send_queue.c"
+SEND, STREAM, LISTENER = "src/net/stream_send.c", "src/net/stream.c", "src/net/listener.c"
+
+# What is wrong; in which source; the text; what stands there instead.
+MUTANTS = [
+    ("an ACK stamp is dropped", LEDGER,
+     "advance_acked(ledger, offset, stamp->at_ns, WEIR_DELIVERY_TX_ACK);", ";"),
+    ("a byte that left counts as delivered", LEDGER,
+     "if (stamp->kind == WEIR__STAMP_SENT)", "if (0)"),
+    ("an ACK of the very last byte does not count", LEDGER,
+     "entry = ledger->first; entry && entry->end <= offset;",
+     "entry = ledger->first; entry && entry->end < offset;"),
+    ("an ACK counts for one byte more", LEDGER,
+     "entry = ledger->first; entry && entry->end <= offset;",
+     "entry = ledger->first; entry && entry->end <= offset + 1;"),
+    ("a stamp's key is taken for the end", LEDGER, "key + 1u - (uint32_t)accepted", "key - (uint32_t)accepted"),
+    ("a stamp's offset is one too far", LEDGER, "key + 1u - (uint32_t)accepted", "key + 2u - (uint32_t)accepted"),
+    ("keys are not extended to 64 bits", LEDGER,
+     "return ledger->base + accepted + (uint64_t)(int64_t)distance;", "return ledger->base + key + 1u;"),
+    ("an ACK that overtook its send is forgotten", LEDGER,
+     "if (entry->end <= ledger->acked)", "if (0)"),
+    ("the count of the kernel is ignored", LEDGER,
+     "advance_acked(ledger, acked, now_ns, WEIR_DELIVERY_TCP_INFO);", ";"),
+    ("the count believes what was only accepted", LEDGER,
+     "advance_acked(ledger, acked, now_ns, WEIR_DELIVERY_TCP_INFO);",
+     "advance_acked(ledger, ledger->accepted, now_ns, WEIR_DELIVERY_TCP_INFO);"),
+    ("delivered entries wait for one another", LEDGER,
+     "ledger->first->delivered_by == WEIR_DELIVERY_NONE",
+     "!ledger->first->next || ledger->first->delivered_by == WEIR_DELIVERY_NONE"),
+    ("no stamp is asked for", SEND, "flags |= WEIR__SEND_STAMP;", ";"),
+    ("a stamp does not tell", SEND,
+     "weir__ledger_stamp(&stream->ledger, &completion->stamp);\n        tell_progress(stream);",
+     "weir__ledger_stamp(&stream->ledger, &completion->stamp);"),
+    ("lost stamps are not looked for", SEND,
+     "weir__ledger_add(&stream->ledger, &write->entry);\n        start_check(stream);",
+     "weir__ledger_add(&stream->ledger, &write->entry);"),
+    ("the end of a write is short by one", SEND,
+     "write->entry.end = write->start + write->length;",
+     "write->entry.end = write->start + write->length - 1;"),
+    ("a failing write is not told", SEND, "if (write->stages)\n", "if (0)\n"),
+    ("a failing write claims what was accepted", SEND,
+     ".bytes = delivered < write->taken ? delivered : write->taken,", ".bytes = write->taken,"),
+    ("a short send meets no second try", SEND,
+     "weir_timer_start(&stream->check_timer, SEND_RETRY_MS);", ";"),
+    ("a stage is told twice", SEND, "write->stages &= (uint8_t)~event->stage;", ";"),
+    ("a write begins one byte late", QUEUE, "write->start = offset;", "write->start = offset + 1;"),
+    ("what was taken is sent again", QUEUE, "uint64_t skip = write->taken;", "uint64_t skip = 0;"),
+    ("a file is sent from its beginning again", QUEUE,
+     "write->file_offset + (write->taken - write->memory_length)", "write->file_offset"),
+    ("a stamp waits for all that is queued", QUEUE,
+     "stamped_end + WEIR__COALESCE_BYTES_MAX", "stamped_end + (1u << 30)"),
+    ("input that was held is lost", STREAM,
+     "*stream->held_end = held;\n    stream->held_end = &held->next;", "weir__release(held);"),
+    ("the end of a stream is not told", STREAM,
+     "stream->handler->on_close(stream, stream->reason);", ";"),
+    ("the end of the input is told twice", STREAM, "stream->end_told = true;", ";"),
+    ("close knows no deadline", STREAM,
+     "weir_timer_start(&stream->close_timer, deadline_ms ? deadline_ms : WEIR_CLOSE_DEADLINE_MS);",
+     ";"),
+    ("a failing accept is not tried again", LISTENER,
+     "weir_timer_start(&listener->retry_timer, WEIR_ACCEPT_RETRY_MS);",
+     "weir_timer_start(&listener->retry_timer, 1u << 30);"),
+]
+
+
+def run(command, timeout_s=TIMEOUT_S):
+    return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          errors="replace", check=False, timeout=timeout_s)
+
+
+def compiled(source, output):
+    done = run([CC, *FLAGS, f"-I{os.path.dirname(source)}", "-c", source, "-o", output])
+    return None if done.returncode == 0 else done.stdout
+
+
+def object_of(folder, source):
+    return os.path.join(folder, source.replace("/", "_") + ".o")
+
+
+def linked_and_run(program, objects):
+    done = run([CC, *objects, "-lpthread", "-o", program])
+    if done.returncode != 0:
+        return None, done.stdout
+    done = run([program, "--seeds", str(SEEDS)])
+    return done.returncode, done.stdout
+
+
+def mutant_outcome(folder, sources, number):
+    """Returns None if the model caught it, else why not."""
+    _, path, text, instead = MUTANTS[number]
+    with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+        source = file.read()
+    count = source.count(text)
+    if count != 1:
+        return f"{path} has the text {count} times"
+    mutated = os.path.join(folder, f"mutant_{number}.c")
+    with open(mutated, "w", encoding="utf-8") as file:
+        file.write(source.replace(text, instead))
+    output = object_of(folder, f"mutant_{number}")
+    error = compiled(mutated, output)
+    if error:
+        return f"it does not compile: {error.splitlines()[0]}"
+    objects = [output if other == path else object_of(folder, other) for other in sources]
+    try:
+        status, said = linked_and_run(os.path.join(folder, f"mutant_{number}"), objects)
+    except subprocess.TimeoutExpired:
+        return None
+    if status is None:
+        return f"it does not link: {said.splitlines()[0]}"
+    if status == 0:
+        return f"{SEEDS} seeds did not notice"
+    if os.environ.get("VERBOSE"):
+        print(f"      {MUTANTS[number][0]}: {said.splitlines()[0] if said else status}")
+    return None
+
+
+def main():
+    failures = 0
+    sources = sorted({os.path.relpath(path, ROOT) for pattern in SOURCES
+                      for path in glob.glob(os.path.join(ROOT, pattern))})
+    with tempfile.TemporaryDirectory(prefix="weir-mutants-") as folder, \
+            concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for error in pool.map(lambda source: compiled(source, object_of(folder, source)), sources):
+            if error:
+                print(f"FAIL: build: {error.splitlines()[0]}")
+                return 1
+        # What fails without a mutation proves nothing about mutants.
+        status, said = linked_and_run(os.path.join(folder, "original"),
+                                      [object_of(folder, source) for source in sources])
+        if status != 0:
+            print(f"FAIL: original: {said.strip().splitlines()[0]}")
+            return 1
+        outcomes = pool.map(lambda number: mutant_outcome(folder, sources, number), range(len(MUTANTS)))
+        for (name, *_), outcome in zip(MUTANTS, outcomes):
+            print(f"FAIL: {name}: {outcome}" if outcome else f"PASS: {name}", flush=True)
+            failures += outcome is not None
+    print(f"{len(MUTANTS) - failures} passed, {failures} failed")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "support/sim_model.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* How late a time may be, see check_delivered_in_time. */
+#define SLACK_NS          (30u * NS_PER_MS)
+#define COUNT_LATENESS_NS (40u * NS_PER_MS)
+#define STAMP_LATENESS_NS (5000ull * NS_PER_MS)
+#define COALESCE_BYTES    8192u
+#define CLOSE_LATENESS_NS (200ull * NS_PER_MS)
+
+struct sim_world world;
+struct sim_seen seen;
+uint8_t pattern[PATTERN_BYTES];
+
+static uint64_t random_next(void)
+{
+    uint64_t value = world.random_state += 0x9e3779b97f4a7c15u;
+
+    value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9u;
+    value = (value ^ (value >> 27)) * 0x94d049bb133111ebu;
+    return value ^ (value >> 31);
+}
+
+uint64_t below(uint64_t limit)
+{
+    return random_next() % limit;
+}
+
+bool chance(unsigned per_mille)
+{
+    return below(1000) < per_mille;
+}
+
+void expect(bool condition, const char *format, ...)
+{
+    if (condition || world.failed)
+        return;
+    world.failed = true;
+    printf("FAIL: seed %llu: ", (unsigned long long)world.seed);
+    va_list arguments;
+    va_start(arguments, format);
+    vprintf(format, arguments);
+    va_end(arguments);
+    printf("\nmake sim SEED=%llu\n", (unsigned long long)world.seed);
+    fflush(stdout);
+}
+
+uint64_t now(void)
+{
+    return world.engine->ops->now_ns(world.engine);
+}
+
+void model_flows_find(struct end *end)
+{
+    struct weir_address local, peer;
+
+    if (end->out || !end->stream || weir_stream_local(end->stream, &local) != 0 ||
+        weir_stream_peer(end->stream, &peer) != 0)
+        return;
+    end->out = weir__sim_flow_find(world.engine, &local, &peer);
+    end->in = weir__sim_flow_find(world.engine, &peer, &local);
+}
+
+static struct end *check_stream(struct weir_stream *stream, const char *callback)
+{
+    struct end *end = weir_stream_context(stream);
+
+    expect(!world.inside, "%s ran inside a call of the owner", callback);
+    expect(end->stream == stream, "%s for a stream that is not there any more", callback);
+    model_flows_find(end);
+    return end;
+}
+
+/* How many of a record's bytes are below `offset`. */
+static uint64_t covered(const struct record *record, uint64_t offset)
+{
+    if (offset <= record->from)
+        return 0;
+    return offset < record->to ? offset - record->from : record->to - record->from;
+}
+
+/* However it is known, a delivery is reported as of no later than the means allow. */
+static void check_delivered_in_time(const struct record *record, uint64_t at_ns)
+{
+    const struct end *end = record->end;
+    uint64_t acked_ns = weir__sim_flow_acked_ns(end->out, record->to);
+    uint64_t slack_ns = SLACK_NS + world.options.defer_ns_max;
+    uint64_t last = record->to + COALESCE_BYTES;
+
+    if (last > weir__sim_flow_accepted(end->out))
+        last = weir__sim_flow_accepted(end->out);
+    uint64_t last_ns = weir__sim_flow_acked_ns(end->out, last);
+    if (world.exact && last_ns != UINT64_MAX)
+        expect(at_ns <= last_ns + slack_ns, "e%u: delivered %llu said %llu us late", end->number,
+               (unsigned long long)record->to, (unsigned long long)(at_ns - acked_ns) / 1000);
+    expect(!world.exact || now() <= at_ns + slack_ns, "e%u: delivered %llu told late", end->number,
+           (unsigned long long)record->to);
+    if (!world.options.stamps)
+        expect(at_ns <= acked_ns + COUNT_LATENESS_NS + slack_ns,
+               "e%u: delivered %llu counted %llu us late", end->number,
+               (unsigned long long)record->to, (unsigned long long)(at_ns - acked_ns) / 1000);
+    if (world.options.info)
+        expect(at_ns <= acked_ns + STAMP_LATENESS_NS + slack_ns,
+               "e%u: delivered %llu found %llu us late", end->number,
+               (unsigned long long)record->to, (unsigned long long)(at_ns - acked_ns) / 1000);
+}
+
+static void check_delivered(const struct record *record, const struct weir_write_event *event)
+{
+    const struct end *end = record->end;
+    uint64_t acked_ns = weir__sim_flow_acked_ns(end->out, record->to);
+    uint64_t arrived_ns = weir__sim_flow_arrived_ns(end->out, record->to);
+    bool by_stamp = event->source == WEIR_DELIVERY_TX_ACK;
+
+    expect(acked_ns != UINT64_MAX, "e%u: delivered %llu without an ACK", end->number,
+           (unsigned long long)record->to);
+    if (acked_ns == UINT64_MAX)
+        return;
+    expect(arrived_ns < event->at_ns, "e%u: delivered before it arrived", end->number);
+    expect(acked_ns <= event->at_ns, "e%u: delivered before the ACK came", end->number);
+    expect(by_stamp || event->source == WEIR_DELIVERY_TCP_INFO, "e%u: delivered by nothing",
+           end->number);
+    expect(!by_stamp || world.options.stamps, "e%u: a stamp out of nowhere", end->number);
+    expect(by_stamp || world.options.info, "e%u: a count out of nowhere", end->number);
+    check_delivered_in_time(record, event->at_ns);
+    if (by_stamp)
+        seen.by_tx_ack++;
+    else
+        seen.by_tcp_info++;
+    seen.beyond_4gib += record->to > UINT32_MAX;
+}
+
+static void check_failed(struct record *record, const struct weir_write_event *event)
+{
+    const struct end *end = record->end;
+    uint64_t accepted = end->out ? covered(record, weir__sim_flow_accepted(end->out)) : 0;
+    uint64_t acked = end->out ? covered(record, weir__sim_flow_acked(end->out)) : 0;
+    bool none = !world.delivery || (!world.options.stamps && !world.options.info);
+
+    record->failed = true;
+    record->error = event->error;
+    expect(event->error < 0, "e%u: failed without a reason", end->number);
+    expect(event->accepted_bytes == accepted, "e%u: failed with %llu bytes accepted, not %llu",
+           end->number, (unsigned long long)event->accepted_bytes, (unsigned long long)accepted);
+    expect(event->bytes <= acked, "e%u: failed with %llu bytes delivered, only %llu are",
+           end->number, (unsigned long long)event->bytes, (unsigned long long)acked);
+    expect(event->bytes == acked || none || !world.options.info,
+           "e%u: failed with %llu bytes delivered, %llu are", end->number,
+           (unsigned long long)event->bytes, (unsigned long long)acked);
+    expect(event->error != WEIR_ENOTSUP || none, "e%u: delivery is supported here", end->number);
+    seen.unknown += event->error == WEIR_ENOTSUP;
+    seen.failed_reset += event->error == WEIR_ERESET;
+    seen.failed_timeout += event->error == WEIR_ETIMEDOUT;
+    seen.failed_abort += event->error == WEIR_EABORTED;
+    seen.failed_memory += event->error == WEIR_ENOMEM;
+}
+
+void model_spoil(struct record *record)
+{
+    if (!record->copy)
+        return;
+    memset(record->copy, 0xee, record->copy_bytes);
+    free(record->copy);
+    record->copy = NULL;
+}
+
+void model_on_stage(struct weir_stream *stream, void *context, const struct weir_write_event *event)
+{
+    struct record *record = context;
+    struct end *end = check_stream(stream, "on_stage");
+    unsigned stage = event->stage;
+    bool failed = stage == WEIR_STAGE_FAILED;
+
+    expect(end == record->end, "a write's callback with another stream");
+    expect(!record->over, "e%u: a stage after the write was over", end->number);
+    expect(failed || (record->asked & stage), "e%u: stage %u was not asked for", end->number,
+           stage);
+    expect(!(record->told & stage), "e%u: stage %u told twice", end->number, stage);
+    expect(record->told < stage, "e%u: stage %u after a later one", end->number, stage);
+    expect(event->at_ns <= now(), "e%u: stage %u in the future", end->number, stage);
+    expect((event->first_byte_ns > 0) == (event->accepted_bytes > 0),
+           "e%u: stage %u and its first byte", end->number, stage);
+    expect(event->first_byte_ns <= now(), "e%u: the first byte in the future", end->number);
+    expect(failed || event->bytes == record->to - record->from, "e%u: stage %u of %llu bytes",
+           end->number, stage, (unsigned long long)event->bytes);
+    expect(failed || end->out, "e%u: stage %u without a connection", end->number, stage);
+    record->told |= stage;
+    record->over = failed || record->told == record->asked;
+    if (failed) {
+        check_failed(record, event);
+    } else if (end->out) {
+        expect(weir__sim_flow_accepted(end->out) >= record->to,
+               "e%u: stage %u before the bytes were accepted", end->number, stage);
+        expect(stage < WEIR_STAGE_SENT || weir__sim_flow_sent(end->out) >= record->to,
+               "e%u: stage %u before the bytes were sent", end->number, stage);
+        if (stage == WEIR_STAGE_DELIVERED)
+            check_delivered(record, event);
+    }
+    if (failed || stage == WEIR_STAGE_RELEASED)
+        model_spoil(record);
+    if (chance(100))
+        world.react(end);
+}
+
+static void on_open(struct weir_stream *stream)
+{
+    struct end *end = check_stream(stream, "on_open");
+
+    expect(end->is_client, "on_open for an accepted stream");
+    expect(!end->open, "on_open twice");
+    expect(end->out != NULL, "e%u: open without a connection", end->number);
+    end->open = true;
+}
+
+static void on_data(struct weir_stream *stream, const uint8_t *data, size_t length,
+                    uint64_t arrived_ns)
+{
+    struct end *end = check_stream(stream, "on_data");
+    bool is_virtual = end->received < world.options.virtual_bytes;
+    uint64_t index = (end->received + end->phase + !end->is_client) % PATTERN_PERIOD;
+
+    expect(end->reading, "e%u: data while not reading", end->number);
+    expect(!end->input_ended, "e%u: data after the end", end->number);
+    expect(!end->close_called && !end->abort_called, "e%u: data while closing", end->number);
+    expect(end->received + length <= weir__sim_flow_arrived(end->in),
+           "e%u: bytes that have not arrived", end->number);
+    expect(arrived_ns >= weir__sim_flow_arrived_ns(end->in, end->received + length),
+           "e%u: read before it arrived", end->number);
+    expect(arrived_ns <= now(), "e%u: read in the future", end->number);
+    /* One chunk is at most the pattern's tail, see receive_bytes. */
+    expect(is_virtual || memcmp(data, pattern + index, length) == 0, "e%u: wrong bytes at %llu",
+           end->number, (unsigned long long)end->received);
+    end->received += length;
+    seen.bytes += length;
+    if (chance(30))
+        world.react(end);
+}
+
+static void on_end(struct weir_stream *stream)
+{
+    struct end *end = check_stream(stream, "on_end");
+
+    expect(end->reading, "e%u: the end while not reading", end->number);
+    expect(!end->input_ended, "e%u: two ends", end->number);
+    expect(!end->close_called && !end->abort_called, "e%u: the end while closing", end->number);
+    expect(end->received == weir__sim_flow_accepted(end->in),
+           "e%u: the end after %llu of %llu bytes", end->number, (unsigned long long)end->received,
+           (unsigned long long)weir__sim_flow_accepted(end->in));
+    end->input_ended = true;
+    seen.ends_told++;
+    if (chance(100))
+        world.react(end);
+}
+
+static void check_reason(const struct end *end, int reason)
+{
+    switch (reason) {
+    case 0:
+        expect(end->close_called, "e%u: closed by itself", end->number);
+        seen.closed_well++;
+        break;
+    case WEIR_EABORTED:
+        expect(end->abort_called || (end->close_called && !end->open), "e%u: aborted by itself",
+               end->number);
+        break;
+    case WEIR_ENOMEM:
+        expect(world.oom > 0, "e%u: memory was not out", end->number);
+        break;
+    case WEIR_ETRUNCATED:
+        expect(end->truncates, "e%u: no file was truncated", end->number);
+        seen.truncated++;
+        break;
+    case WEIR_ETIMEDOUT:
+        expect((end->close_called && now() >= end->close_by_ns) || world.silences,
+               "e%u: timed out with nobody silent", end->number);
+        break;
+    case WEIR_EREFUSED:
+        expect(end->is_client && !end->open && world.listener_close_called,
+               "e%u: refused by a listener", end->number);
+        break;
+    case WEIR_ERESET:
+        break; /* see model_check_resets */
+    default:
+        expect(false, "e%u: closed with %s", end->number, weir_error_name(reason));
+    }
+    expect(!world.clean || reason == 0, "e%u: closed with %s, with nothing wrong", end->number,
+           weir_error_name(reason));
+}
+
+/* Who was reset must have had a peer that gave up, or closed when its deadline came. */
+void model_check_resets(void)
+{
+    for (unsigned i = 0; i < world.end_count; i++) {
+        const struct end *end = world.ends[i];
+        for (unsigned k = 0; k < world.end_count; k++) {
+            const struct end *peer = world.ends[k];
+            if (end->reason == WEIR_ERESET && end->out && peer->in == end->out)
+                expect(world.resets || peer->reason != 0 || peer->closed_ns >= peer->close_by_ns,
+                       "e%u: reset by nobody", end->number);
+        }
+    }
+}
+
+static void on_close(struct weir_stream *stream, int reason)
+{
+    struct end *end = check_stream(stream, "on_close");
+    struct weir_delivery_info info;
+
+    check_reason(end, reason);
+    for (unsigned i = 0; i < end->record_count; i++) {
+        struct record *record = &end->records[i];
+        bool accepted = end->out && record->to <= weir__sim_flow_accepted(end->out);
+        expect(record->over || (record->asked == 0 && accepted), "e%u: write %u is not over",
+               end->number, i);
+        expect(!record->failed || record->error == WEIR_ENOTSUP || record->error == reason,
+               "e%u: write %u failed with %s, the stream with %s", end->number, i,
+               weir_error_name(record->error), weir_error_name(reason));
+        expect(!world.clean || !record->failed || record->error == WEIR_ENOTSUP,
+               "e%u: write %u failed, with nothing wrong", end->number, i);
+        model_spoil(record);
+    }
+    if (end->out && weir_stream_delivery_info(stream, &info) == 0) {
+        expect(info.wire_bytes_accepted == weir__sim_flow_accepted(end->out),
+               "e%u: accepted bytes miscounted", end->number);
+        expect(info.wire_bytes_acked == weir__sim_flow_acked(end->out),
+               "e%u: acknowledged bytes miscounted", end->number);
+    }
+    expect(!end->close_by_ns || now() <= end->close_by_ns + CLOSE_LATENESS_NS,
+           "e%u: closed %llu ms after its deadline", end->number,
+           (unsigned long long)(now() - end->close_by_ns) / NS_PER_MS);
+    weir_timer_stop(&end->act_timer);
+    end->reason = reason;
+    end->closed_ns = now();
+    end->stream = NULL;
+}
+
+const struct weir_stream_handler model_handler = {
+    .on_open = on_open,
+    .on_data = on_data,
+    .on_end = on_end,
+    .on_close = on_close,
+};
+
+bool model_check_seen(void)
+{
+    const struct {
+        const char *name;
+        uint64_t count;
+    } counts[] = {
+        {"delivered by tx_ack", seen.by_tx_ack},      {"delivered by tcp_info", seen.by_tcp_info},
+        {"delivered beyond 4 GiB", seen.beyond_4gib}, {"delivery unknown", seen.unknown},
+        {"failed by reset", seen.failed_reset},       {"failed by timeout", seen.failed_timeout},
+        {"failed by abort", seen.failed_abort},       {"failed by memory", seen.failed_memory},
+        {"streams closed well", seen.closed_well},    {"ends of input", seen.ends_told},
+        {"accepts failed", seen.accept_failures},     {"queues full", seen.queue_full},
+        {"files truncated", seen.truncated},          {"bytes read", seen.bytes},
+    };
+    bool complete = true;
+
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        printf("  %-24s %llu\n", counts[i].name, (unsigned long long)counts[i].count);
+        if (counts[i].count > 0)
+            continue;
+        printf("FAIL: coverage: never seen: %s\n", counts[i].name);
+        complete = false;
+    }
+    return complete;
+}
