@@ -208,6 +208,20 @@ class LimitsTest(unittest.TestCase):
         ]
         self.assertEqual(outcomes, ["reset"] * 200)
 
+    def test_nothing_is_left_of_connections(self) -> None:
+        server = self.serve()
+        descriptors = pathlib.Path(f"/proc/{server.process.pid}/fd")
+        self.assertEqual(server.get("/small").body, SMALL)
+        server.get("/huge", "HEAD")  # the cache keeps these files open
+        before = len(list(descriptors.iterdir()))
+        for i in range(200):
+            client = server.connect(receive_bytes=8192)
+            client.request(("/huge", "/small", "/missing")[i % 3])
+            if i % 2:
+                client.head()
+            client.reset() if i % 5 else client.channel.close()
+        wait_for("all to be closed", lambda: len(list(descriptors.iterdir())) <= before)
+
     def test_slow_senders_do_not_slow_the_others(self) -> None:
         server = self.serve()
         slow = [server.connect() for _ in range(200)]
