@@ -85,7 +85,7 @@ struct weir__sim_flow {
     uint64_t ring_bytes;
     struct sim_stamp_wish *wishes;
     size_t wish_count, wish_capacity;
-    struct sim_marks arrivals, acks;
+    struct sim_marks departures, arrivals, acks;
 };
 
 enum sim_state {

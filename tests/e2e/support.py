@@ -339,12 +339,12 @@ class Server:
             raise AssertionError(f"weir still runs after {seconds * PATIENCE:g} s") from None
 
     def stop(self) -> None:
-        status = self.process.poll()
+        """Ends it, if it has not ended. It must not have ended, or end now, in any way but well."""
         process_end(self.process, 10 * PATIENCE)
         errors = self.errors()
         shutil.rmtree(self.folder, ignore_errors=True)
-        if status not in (None, 0) and sys.exc_info()[0] is None:
-            raise AssertionError(f"weir had ended with {status}: {errors}")
+        if self.process.returncode != 0 and sys.exc_info()[0] is None:
+            raise AssertionError(f"weir ended with {self.process.returncode}: {errors}")
 
 
 def weir_run(
