@@ -467,6 +467,17 @@ static void on_end(struct weir_stream *stream)
     finish_after_responses(connection);
 }
 
+/* A head that took too long: its first line, if that has arrived, is for the log. */
+static void refuse_late_head(struct weir__connection *connection)
+{
+    /* The first piece was not parsed into this request yet, and the others are not parsed again. */
+    weir__h1_parse_head(&connection->parser, connection->input, connection->input_length,
+                        connection->saved_request);
+    refuse(connection, connection->saved_request, 408, connection->input_arrived_ns);
+    free_saved_request(connection);
+    free_input(connection);
+}
+
 static void on_timer(struct weir_timer *timer)
 {
     struct weir__connection *connection = timer->context;
@@ -477,8 +488,7 @@ static void on_timer(struct weir_timer *timer)
     } else if (connection->transaction_count > 0) {
         end_rate_window(connection);
     } else if (connection->input_length > 0 && !connection->in_body && connection->saved_request) {
-        connection->saved_request->keep_alive = false;
-        refuse(connection, connection->saved_request, 408, connection->input_arrived_ns);
+        refuse_late_head(connection);
     } else {
         close_connection(connection);
     }

@@ -63,6 +63,19 @@ class LimitsTest(unittest.TestCase):
         with server.connect() as client, self.assert_takes(0.5):
             self.assert_timed_out(client)
 
+    def test_a_header_that_stops_is_answered_and_logged_once(self) -> None:
+        server = self.serve("--header-timeout", "0.5")
+        with server.connect() as client:
+            client.send("GET /small HTTP/1.1\r\nHost: a\r\nUser-")
+            response = client.response()
+            self.assertEqual((response.status, response["Connection"]), (408, "close"))
+            # The answer ends the connection, however long the client keeps its side open.
+            self.assertTrue(client.ended())
+            time.sleep(1.2 * support.PATIENCE)
+        self.assertEqual(server.get("/other").status, 404)
+        entries = [(entry["target"], entry["status"]) for entry in server.log(2)]
+        self.assertEqual(entries, [("/small", 408), ("/other", 404)])
+
     def test_a_header_that_never_ends(self) -> None:
         server = self.serve("--header-timeout", "0.8")
         with server.connect() as client:
