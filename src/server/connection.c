@@ -291,10 +291,11 @@ static size_t read_body(struct weir__connection *connection, const char *data, s
     int outcome = weir__h1_body_consume(&connection->body, data, length, &consumed, &content);
 
     connection->body_bytes += content.length;
-    if (outcome == WEIR__H1_BODY_DONE)
-        connection->in_body = false;
-    else if (outcome < 0 || connection->body_bytes > WEIR__CONNECTION_BODY_DISCARD_MAX)
+    if (outcome < 0 || connection->body_bytes > WEIR__CONNECTION_BODY_DISCARD_MAX) {
         finish_after_responses(connection);
+        return length;
+    }
+    connection->in_body = outcome != WEIR__H1_BODY_DONE;
     return consumed;
 }
 

@@ -129,6 +129,17 @@ class LimitsTest(unittest.TestCase):
             self.assertIn(client.response().status, (405, 408))
             self.assertTrue(client.ended(3))
 
+    def test_a_broken_body_ends_the_connection_at_once(self) -> None:
+        server = self.serve("--max-connections", "1", "--threads", "1")
+        with server.connect() as client:
+            head = "POST /small HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            client.send(head + "no size")
+            self.assertEqual(client.response().status, 405)
+            self.assertTrue(client.ended())
+            # It waits for the client's FIN a little while, and not for more of a body it cannot read.
+            with self.assert_takes(2):
+                self.assertEqual(server.get("/small").body, SMALL)
+
     def test_a_reader_that_stops(self) -> None:
         server = self.serve("--send-timeout", "1.5")
         with server.connect(receive_bytes=32768) as client:
