@@ -8,6 +8,7 @@
 #include <weir/loop.h>
 
 #include "core/memory.h"
+#include "http/field.h"
 #include "server/transaction.h"
 
 #define NS_PER_MS 1000000ull
@@ -242,6 +243,20 @@ static void refuse(struct weir__connection *connection, const struct weir__reque
     send_response(connection, transaction);
 }
 
+/* RFC 9110 section 10.1.1: 100-continue is always met, if only by an answer, or by ignoring it. */
+static bool expects_the_unknown(const struct weir__request *request)
+{
+    const struct weir__header *header = NULL;
+
+    while ((header = weir__request_next(request, WEIR__FIELD_EXPECT, header)) != NULL) {
+        struct weir__text rest = header->value, expectation;
+        while (weir__list_next(&rest, &expectation))
+            if (!weir__text_equals_ignoring_case(expectation, "100-continue"))
+                return true;
+    }
+    return false;
+}
+
 /* Whether the connection can go on behind this request's body. */
 static bool survives_body(const struct weir__request *request)
 {
@@ -263,7 +278,7 @@ static void respond(struct weir__connection *connection, const struct weir__requ
     struct weir__moment now = moment(connection, keep_alive);
     struct weir__transaction *transaction;
 
-    if (weir__request_value(request, WEIR__FIELD_EXPECT) && !request->expect_continue) {
+    if (expects_the_unknown(request)) {
         refuse(connection, request, 417, request_ns);
         return;
     }
