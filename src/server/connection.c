@@ -465,6 +465,8 @@ static void on_data(struct weir_stream *stream, const uint8_t *data, size_t leng
     if (connection->closing || connection->last)
         return;
     process_input(connection, (const char *)data, length, arrived_ns);
+    if (connection->service->draining)
+        weir__connection_drain(connection); /* a body has ended, and with it what there was to do */
     /* A head or a body has begun to arrive; its time starts once, not with each piece. */
     bool waits = connection->transaction_count == 0 && !connection->closing &&
                  !weir_stream_is_closing(stream);
