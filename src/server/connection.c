@@ -195,8 +195,9 @@ static void on_close(struct weir_stream *stream, int reason)
     free_input(connection);
     free_saved_request(connection);
     weir__list_remove(&connection->link);
-    weir__pool_give(&service->connection_pool, connection);
     service->connection_count--;
+    service->waiting_count -= connection->waiting;
+    weir__pool_give(&service->connection_pool, connection);
     service->on_connection_gone(service);
 }
 
@@ -512,6 +513,15 @@ static void on_timer(struct weir_timer *timer)
     }
 }
 
+static void begin(struct weir__connection *connection)
+{
+    struct weir__service *service = connection->service;
+
+    weir__list_append(&service->connections, &connection->link);
+    weir_stream_read_start(connection->stream);
+    set_deadline(connection, service->options->header_timeout_ms);
+}
+
 int weir__connection_start(struct weir__service *service, struct weir_stream *stream)
 {
     static const struct weir_stream_handler handler = {
@@ -530,14 +540,27 @@ int weir__connection_start(struct weir__service *service, struct weir_stream *st
     connection->service = service;
     connection->stream = stream;
     weir__list_init(&connection->transactions);
-    weir__list_append(&service->connections, &connection->link);
+    connection->waiting =
+        service->connection_count - service->waiting_count >= service->connections_max;
     service->connection_count++;
+    service->waiting_count += connection->waiting;
     weir_timer_init(&connection->timer, service->loop, on_timer, connection);
     if (weir_stream_peer(stream, &peer) != 0)
         peer.length = 0;
     weir_address_format(&peer, connection->peer);
     weir_stream_set_handler(stream, &handler, connection);
-    weir_stream_read_start(stream);
-    set_deadline(connection, service->options->header_timeout_ms);
+    if (connection->waiting)
+        weir__list_append(&service->waiting, &connection->link);
+    else
+        begin(connection);
     return 0;
+}
+
+void weir__connection_admit(struct weir__connection *connection)
+{
+    assert(connection->waiting);
+    connection->waiting = false;
+    connection->service->waiting_count--;
+    weir__list_remove(&connection->link);
+    begin(connection);
 }

@@ -8,6 +8,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -208,6 +209,35 @@ class LimitsTest(unittest.TestCase):
         for client in clients[1:]:
             self.assertEqual(client.get("/small").body, SMALL)
             client.channel.close()
+
+    def test_all_that_wait_at_the_limit_have_their_turn(self) -> None:
+        server = self.serve("--max-connections", "2", "--threads", "1")
+        holders = [server.connect() for _ in range(2)]
+        for holder in holders:
+            self.assertEqual(holder.get("/small").body, SMALL)
+        waiting = [server.connect() for _ in range(40)]
+        for client in waiting:
+            client.request("/small", Connection="close")
+        waiting[5].reset()
+        # Time for an engine that accepts them all to have done so.
+        time.sleep(0.2)
+        for holder in holders:
+            holder.channel.close()
+        for client in waiting[:5] + waiting[6:]:
+            self.assertEqual(client.response().body, SMALL)
+            client.channel.close()
+        self.assertEqual(server.get("/small").body, SMALL)
+
+    def test_term_ends_what_waits_at_the_limit(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGQUIT):
+            server = self.serve("--max-connections", "1", "--threads", "1")
+            clients = [server.connect() for _ in range(10)]
+            self.assertEqual(clients[0].get("/small").body, SMALL)
+            server.signal(number)
+            for client in clients:
+                self.assertTrue(client.ended())
+                client.channel.close()
+            self.assertEqual(server.wait(), 0)
 
     def test_slow_readers_do_not_slow_the_others(self) -> None:
         server = self.serve()
