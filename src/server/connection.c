@@ -356,6 +356,7 @@ static size_t read_head(struct weir__connection *connection, const char *data, s
 static bool is_full(const struct weir__connection *connection)
 {
     return connection->transaction_count >= WEIR__CONNECTION_PIPELINE_MAX ||
+           connection->text_bytes >= WEIR__CONNECTION_TEXT_MAX ||
            weir_stream_queue_room(connection->stream) < WEIR__RESPONSE_SEGMENTS_MAX + 1;
 }
 

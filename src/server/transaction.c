@@ -47,6 +47,8 @@ static int copy_request(struct weir__transaction *transaction, const struct weir
         if (!room)
             return WEIR_ENOMEM;
         transaction->allocated_text = room;
+        transaction->allocated_bytes = length;
+        transaction->connection->text_bytes += length;
     }
     transaction->version_major = request->version_major;
     transaction->version_minor = request->version_minor;
@@ -181,6 +183,7 @@ static void end_if_done(struct weir__transaction *transaction)
     write_log(transaction);
     release_response(transaction);
     weir__release(transaction->allocated_text);
+    connection->text_bytes -= transaction->allocated_bytes;
     weir__list_remove(&transaction->link);
     connection->transaction_count--;
     weir__pool_give(&connection->service->transaction_pool, transaction);

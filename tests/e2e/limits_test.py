@@ -199,6 +199,20 @@ class LimitsTest(unittest.TestCase):
             client.reset()
         self.assertEqual(server.log_of("/huge")["outcome"], "reset")
 
+    def test_long_heads_fill_the_pipeline_sooner(self) -> None:
+        server = self.serve()
+        with server.connect(receive_bytes=16384) as client:
+            client.channel.settimeout(0.5 * support.PATIENCE)
+            with contextlib.suppress(TimeoutError):
+                for _ in range(60):
+                    client.request("/huge", Referer="r" * 30_000)
+            client.wait_until_quiet()
+            client.reset()
+        # Each that was begun has a line. Two are below the bound of 64 KiB, the third reaches it.
+        self.assertEqual(server.get("/small").body, SMALL)
+        entries = sorted(entry["target"] for entry in server.log(4))
+        self.assertEqual(entries, ["/huge"] * 3 + ["/small"])
+
     def test_the_connection_limit(self) -> None:
         server = self.serve("--max-connections", "3", "--threads", "1")
         clients = [server.connect() for _ in range(3)]
