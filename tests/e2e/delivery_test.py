@@ -13,7 +13,7 @@ import unittest
 from typing import Any
 
 import support
-from lab import Lab
+from lab import Lab, root_borrow
 from support import Connection, Server
 
 PING_MS = 320
@@ -144,4 +144,5 @@ class DeliveryTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
+    root_borrow()
     support.main()
