@@ -77,7 +77,7 @@ struct weir_write {
      * with WEIR_ENOTSUP once the kernel has the bytes, and the stream lives on.
      */
     unsigned stages;
-    bool more;       /**< another write follows at once: its first bytes may share a segment */
+    bool more; /**< another write follows at once: its first bytes may share a segment */
     weir_write_fn on_stage; /**< may be NULL where `stages` is 0 */
     void *context;
 };

@@ -151,25 +151,41 @@ static bool awaits_answer(const struct weir_stream *stream)
     return stream->ledger.acked < stream->unstamped_end;
 }
 
+/* Bytes up to the result are acknowledged. False: the kernel does not say. */
+static bool acked_now(struct weir_stream *stream, uint64_t *acked)
+{
+    uint64_t unacked, accepted = stream->ledger.accepted;
+
+    if (stream->engine->ops->socket_unacked(stream->engine, &stream->socket, &unacked) != 0)
+        return false;
+    /* What the kernel has taken and we have not heard of yet counts as unacknowledged: that is safe. */
+    *acked = unacked < accepted ? accepted - unacked : 0;
+    return true;
+}
+
+/* The first data since a write was accepted: how long did the peer take? */
+static void note_answer(struct weir_stream *stream, uint64_t arrived_ns)
+{
+    uint64_t acked;
+
+    if (arrived_ns >= stream->answer_due_ns + QUICK_ANSWER_MS * NS_PER_MS)
+        stream->quick_answers = 0;
+    else if (stream->quick_answers < QUICK_ANSWERS_MIN - 1)
+        stream->quick_answers++;
+    else if (stream->quick_answers < QUICK_ANSWERS_MIN && acked_now(stream, &acked))
+        stream->quick_answers++;
+    stream->answer_due_ns = 0;
+}
+
 void weir__stream_answered(struct weir_stream *stream, uint64_t arrived_ns)
 {
-    uint64_t unacked;
+    uint64_t acked;
 
-    if (stream->answer_due_ns != 0) {
-        bool quick = arrived_ns < stream->answer_due_ns + QUICK_ANSWER_MS * NS_PER_MS;
-        if (!quick)
-            stream->quick_answers = 0;
-        else if (stream->quick_answers < QUICK_ANSWERS_MIN)
-            stream->quick_answers++;
-        stream->answer_due_ns = 0;
-    }
-    if (!awaits_answer(stream) || !stream->ledger.first)
+    if (stream->answer_due_ns != 0)
+        note_answer(stream, arrived_ns);
+    if (!awaits_answer(stream) || !stream->ledger.first || !acked_now(stream, &acked))
         return;
-    if (stream->engine->ops->socket_unacked(stream->engine, &stream->socket, &unacked) != 0)
-        return;
-    /* What the kernel has taken and we have not heard of yet counts as unacknowledged: that is safe. */
-    if (unacked < stream->ledger.accepted)
-        weir__ledger_reach(&stream->ledger, stream->ledger.accepted - unacked, now_ns(stream));
+    weir__ledger_reach(&stream->ledger, acked, now_ns(stream));
     tell_progress(stream);
 }
 
