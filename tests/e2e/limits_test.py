@@ -137,7 +137,7 @@ class LimitsTest(unittest.TestCase):
             client.head()
 
             def cut_off() -> bool:
-                with contextlib.suppress(ConnectionResetError):
+                with contextlib.suppress(ConnectionResetError, EOFError):
                     client.take(500)
                 return bool(server.log_lines())
 
