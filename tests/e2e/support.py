@@ -217,6 +217,18 @@ class Connection:
                 count += len(data)
         return count
 
+    def discard(self, length: int) -> None:
+        """Reads so many bytes of a body without looking at them."""
+        left = length - len(self.buffer[:length])
+        self.buffer = self.buffer[length:]
+        room = bytearray(1 << 22)
+        while left:
+            count = self.channel.recv_into(room, min(left, len(room)), socket.MSG_TRUNC)
+            if count == 0:
+                raise AssertionError(f"the connection ended {left} bytes too early")
+            left -= count
+            self.received += count
+
     def unread(self) -> int:
         """Bytes that the client's kernel holds for it (SIOCINQ)."""
         return struct.unpack("i", fcntl.ioctl(self.channel, termios.FIONREAD, b"\0" * 4))[0]
