@@ -477,6 +477,9 @@ static void on_timer(struct weir_timer *timer)
     } else if (connection->transaction_count > 0) {
         end_rate_window(connection);
     } else if (connection->input_length > 0 && !connection->in_body && connection->saved_request) {
+        /* It may not have been parsed where it is kept now, or not at all: the views come from this. */
+        weir__h1_parse_head(&connection->parser, connection->input, connection->input_length,
+                            connection->saved_request);
         connection->saved_request->keep_alive = false;
         refuse(connection, connection->saved_request, 408, connection->input_arrived_ns);
     } else {
