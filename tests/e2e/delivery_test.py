@@ -87,8 +87,8 @@ class DeliveryTest(unittest.TestCase):
         entries = server.log(5)
         for entry, measured in zip(entries[:-1], seconds):
             self.assert_agree(entry, measured)
-        # No request carries the last one's acknowledgement: it waits for a timer of the peer's kernel,
-        # which is late by its grain.
+        # No request carries the last one's acknowledgement: it waits for a timer of the peer's
+        # kernel, which is late by its grain.
         self.assert_agree(entries[-1], seconds[-1], 0.020)
 
     def test_pipelined_responses_have_their_own_times(self) -> None:

@@ -2,7 +2,7 @@
 """What the end-to-end tests share: a server under test, a strict client, and a runner.
 
 The environment decides what is tested: WEIR is the program (default: build/weir), WEIR_ENGINES a
-list of engines with commas (default: all), WEIR_SLOW is set where a sanitizer slows everything down.
+list of engines with commas (default: all), WEIR_SLOW is set where a sanitizer slows it down.
 """
 
 from __future__ import annotations
