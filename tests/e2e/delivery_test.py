@@ -49,8 +49,15 @@ class DeliveryTest(unittest.TestCase):
         self.assertEqual(client.get(target).status, 200)
         return time.monotonic() - began
 
-    def assert_agree(self, entry: dict[str, Any], seconds: float, more_seconds: float = 0) -> None:
-        self.assertEqual((entry["outcome"], entry["delivered_by"]), ("delivered", "tx_ack"))
+    def assert_agree(
+        self,
+        entry: dict[str, Any],
+        seconds: float,
+        more_seconds: float = 0,
+        means: tuple[str, ...] = ("tx_ack",),
+    ) -> None:
+        self.assertEqual(entry["outcome"], "delivered")
+        self.assertIn(entry["delivered_by"], means)
         tolerance = max(TOLERANCE_SHARE * seconds, TOLERANCE_SECONDS) + more_seconds
         self.assertLess(abs(entry["delivered_us"] / 1e6 - seconds), tolerance * support.PATIENCE)
 
@@ -105,12 +112,10 @@ class DeliveryTest(unittest.TestCase):
         self.assertEqual([entry["target"] for entry in entries], [f"/64kb?{i}" for i in range(4)])
         delivered = [entry["delivered_us"] for entry in entries]
         self.assertEqual(delivered, sorted(set(delivered)))
+        # The stamp of a response moves along with a packet that the next one begins in: then the
+        # count of acknowledged bytes tells, which is asked for every 32nd of a round trip.
         for entry, measured in zip(entries, seconds):
-            late = entry["delivered_us"] / 1e6 - measured
-            self.assertGreater(late, -TOLERANCE_SECONDS * support.PATIENCE)
-            # The kernel stamps the end of a piece, which may hold the start of the next response.
-            self.assertLess(late, PING_MS / 1000 * support.PATIENCE)
-        self.assert_agree(entries[-1], seconds[-1])
+            self.assert_agree(entry, measured, 0.020, ("tx_ack", "tcp_info"))
 
     def test_loss(self) -> None:
         server = self.serve(self.link(loss=0.01, seed=7))
