@@ -184,6 +184,12 @@ struct weir__engine_ops {
     /* Returns 0 or WEIR_ENOTSUP. Works on a connection that died, too. */
     int (*socket_info)(struct weir__engine *engine, struct weir__socket *socket,
                        struct weir__socket_info *info);
+    /*
+     * Bytes that SENDs took and the peer has not acknowledged, the FIN perhaps counted: what socket_info
+     * says, less, for a fraction of its cost. Returns 0 or WEIR_ENOTSUP.
+     */
+    int (*socket_unacked)(struct weir__engine *engine, struct weir__socket *socket,
+                          uint64_t *bytes);
     /* Return 0 or WEIR_EIO. */
     int (*socket_local)(struct weir__engine *engine, const struct weir__socket *socket,
                         struct weir_address *address);

@@ -204,6 +204,7 @@ const struct weir__engine_ops weir__epoll_engine = {
     .socket_close = weir__readiness_socket_close,
     .socket_reset = weir__readiness_socket_reset,
     .socket_info = weir__socket_info,
+    .socket_unacked = weir__socket_unacked,
     .socket_local = weir__socket_local,
     .socket_peer = weir__socket_peer,
 };

@@ -378,6 +378,7 @@ const struct weir__engine_ops weir__io_uring_engine = {
     .socket_close = socket_close,
     .socket_reset = socket_reset,
     .socket_info = weir__socket_info,
+    .socket_unacked = weir__socket_unacked,
     .socket_local = weir__socket_local,
     .socket_peer = weir__socket_peer,
 };

@@ -221,12 +221,16 @@ static uint64_t wait_limit_ns(struct weir_loop *loop, int64_t wait_ms)
 
 int weir_loop_run_once(struct weir_loop *loop, int64_t wait_ms)
 {
+    /* What the caller did since the last round may be what ends now, and with it all there is to wait for. */
+    bool caller_acted = !weir__list_is_empty(&loop->deferred);
+
     run_deferred(loop);
-    uint64_t limit_ns = wait_limit_ns(loop, wait_ms);
+    uint64_t limit_ns = caller_acted ? 0 : wait_limit_ns(loop, wait_ms);
     loop->now_is_fresh = false;
     int error = loop->engine->ops->wait(loop->engine, limit_ns);
     run_timers(loop);
     run_posts(loop);
+    run_deferred(loop);
     return error;
 }
 

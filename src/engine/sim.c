@@ -708,6 +708,7 @@ const struct weir__engine_ops weir__sim_engine = {
     .socket_close = weir__sim_socket_close,
     .socket_reset = weir__sim_socket_reset,
     .socket_info = weir__sim_socket_info,
+    .socket_unacked = weir__sim_socket_unacked,
     .socket_local = weir__sim_socket_local,
     .socket_peer = weir__sim_socket_peer,
 };

@@ -109,9 +109,10 @@ uint64_t weir__sim_flow_sent(const struct weir__sim_flow *flow);
 uint64_t weir__sim_flow_arrived(const struct weir__sim_flow *flow);
 uint64_t weir__sim_flow_acked(const struct weir__sim_flow *flow);
 /*
- * When all bytes below `end` had reached the peer's kernel, and when their ACK was back: UINT64_MAX
- * if that never happened.
+ * When all bytes below `end` had left, had reached the peer's kernel, and when their ACK was back:
+ * UINT64_MAX if that never happened.
  */
+uint64_t weir__sim_flow_sent_ns(const struct weir__sim_flow *flow, uint64_t end);
 uint64_t weir__sim_flow_arrived_ns(const struct weir__sim_flow *flow, uint64_t end);
 uint64_t weir__sim_flow_acked_ns(const struct weir__sim_flow *flow, uint64_t end);
 

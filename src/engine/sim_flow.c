@@ -62,6 +62,7 @@ void weir__sim_flow_free(struct weir__sim_flow *flow)
 {
     free(flow->ring);
     free(flow->wishes);
+    free(flow->departures.marks);
     free(flow->arrivals.marks);
     free(flow->acks.marks);
     free(flow);
@@ -294,6 +295,8 @@ static void segment_send(struct sim *sim, struct weir__sim_flow *flow)
     uint64_t bandwidth = is_virtual ? SIM_VIRTUAL_BANDWIDTH : flow->bandwidth;
     flow->link_free_ns = sim->now_ns + length * 1000000000u / bandwidth;
     flow->sent = end;
+    if (length > 0)
+        marks_add(sim, &flow->departures, end);
     bool fin = flow->fin_wanted && end == flow->accepted;
     flow->fin_sent |= fin;
     stamps_sent(sim, flow, end);
@@ -482,6 +485,11 @@ uint64_t weir__sim_flow_arrived(const struct weir__sim_flow *flow)
 uint64_t weir__sim_flow_acked(const struct weir__sim_flow *flow)
 {
     return flow->acked;
+}
+
+uint64_t weir__sim_flow_sent_ns(const struct weir__sim_flow *flow, uint64_t end)
+{
+    return marks_find(&flow->departures, end);
 }
 
 uint64_t weir__sim_flow_arrived_ns(const struct weir__sim_flow *flow, uint64_t end)

@@ -85,7 +85,7 @@ struct weir__sim_flow {
     uint64_t ring_bytes;
     struct sim_stamp_wish *wishes;
     size_t wish_count, wish_capacity;
-    struct sim_marks arrivals, acks;
+    struct sim_marks departures, arrivals, acks;
 };
 
 enum sim_state {
@@ -176,6 +176,8 @@ void weir__sim_socket_prepare(struct weir__engine *engine, struct weir__socket *
 int weir__sim_socket_shutdown(struct weir__engine *engine, struct weir__socket *socket);
 void weir__sim_socket_close(struct weir__engine *engine, struct weir__socket *socket);
 void weir__sim_socket_reset(struct weir__engine *engine, struct weir__socket *socket);
+int weir__sim_socket_unacked(struct weir__engine *engine, struct weir__socket *socket,
+                             uint64_t *bytes);
 int weir__sim_socket_info(struct weir__engine *engine, struct weir__socket *socket,
                           struct weir__socket_info *info);
 int weir__sim_socket_local(struct weir__engine *engine, const struct weir__socket *socket,

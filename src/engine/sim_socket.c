@@ -474,6 +474,18 @@ int weir__sim_socket_info(struct weir__engine *engine, struct weir__socket *sock
     return 0;
 }
 
+int weir__sim_socket_unacked(struct weir__engine *engine, struct weir__socket *socket,
+                             uint64_t *bytes)
+{
+    struct sim *sim = (struct sim *)engine;
+    const struct weir__sim_flow *out = weir__sim_socket_of(socket)->out;
+
+    if (!sim->options.info || !out)
+        return WEIR_ENOTSUP;
+    *bytes = out->accepted - out->acked;
+    return 0;
+}
+
 int weir__sim_socket_local(struct weir__engine *engine, const struct weir__socket *socket,
                            struct weir_address *address)
 {

@@ -30,6 +30,7 @@ void weir__socket_prepare(struct weir__engine *engine, struct weir__socket *sock
 int weir__socket_shutdown(struct weir__engine *engine, struct weir__socket *socket);
 int weir__socket_info(struct weir__engine *engine, struct weir__socket *socket,
                       struct weir__socket_info *info);
+int weir__socket_unacked(struct weir__engine *engine, struct weir__socket *socket, uint64_t *bytes);
 int weir__socket_local(struct weir__engine *engine, const struct weir__socket *socket,
                        struct weir_address *address);
 int weir__socket_peer(struct weir__engine *engine, const struct weir__socket *socket,

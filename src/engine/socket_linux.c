@@ -10,12 +10,14 @@
 #include <errno.h>
 #include <linux/errqueue.h>
 #include <linux/net_tstamp.h>
+#include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 
 #include <weir/error.h>
@@ -133,6 +135,18 @@ int weir__socket_info(struct weir__engine *engine, struct weir__socket *socket,
     info->rtt_us = kernel.tcpi_rtt;
     info->retransmits = kernel.tcpi_total_retrans;
     info->notsent_bytes = kernel.tcpi_notsent_bytes;
+    return 0;
+}
+
+int weir__socket_unacked(struct weir__engine *engine, struct weir__socket *socket, uint64_t *bytes)
+{
+    int queued = 0;
+
+    (void)engine;
+    *bytes = 0;
+    if (ioctl(socket->handle, SIOCOUTQ, &queued) != 0 || queued < 0)
+        return WEIR_ENOTSUP;
+    *bytes = (uint64_t)queued;
     return 0;
 }
 

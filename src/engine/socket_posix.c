@@ -71,6 +71,14 @@ int weir__socket_info(struct weir__engine *engine, struct weir__socket *socket,
     return WEIR_ENOTSUP;
 }
 
+int weir__socket_unacked(struct weir__engine *engine, struct weir__socket *socket, uint64_t *bytes)
+{
+    (void)engine;
+    (void)socket;
+    *bytes = 0;
+    return WEIR_ENOTSUP;
+}
+
 bool weir__descriptor_is_closed(int descriptor)
 {
     (void)descriptor;

@@ -127,6 +127,13 @@ void weir__ledger_count(struct weir__ledger *ledger, uint64_t bytes_acked, uint3
     advance_acked(ledger, acked, now_ns, WEIR_DELIVERY_TCP_INFO);
 }
 
+void weir__ledger_reach(struct weir__ledger *ledger, uint64_t offset, uint64_t now_ns)
+{
+    assert(offset <= ledger->accepted);
+    advance_sent(ledger, offset, now_ns, WEIR_DELIVERY_TCP_INFO);
+    advance_acked(ledger, offset, now_ns, WEIR_DELIVERY_TCP_INFO);
+}
+
 struct weir__ledger_entry *weir__ledger_take_sent(struct weir__ledger *ledger)
 {
     struct weir__ledger_entry *entry = ledger->unsent;

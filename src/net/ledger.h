@@ -57,6 +57,9 @@ void weir__ledger_stamp(struct weir__ledger *ledger, const struct weir__stamp *s
 void weir__ledger_count(struct weir__ledger *ledger, uint64_t bytes_acked, uint32_t notsent_bytes,
                         uint64_t now_ns);
 
+/* All bytes up to `offset`, at most `accepted`, are known to be acknowledged at `now_ns`, by a count. */
+void weir__ledger_reach(struct weir__ledger *ledger, uint64_t offset, uint64_t now_ns);
+
 /* The next entry that is known to be sent, once each; it stays on the ledger. NULL if there is
  * none. */
 struct weir__ledger_entry *weir__ledger_take_sent(struct weir__ledger *ledger);

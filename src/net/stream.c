@@ -162,6 +162,7 @@ static void on_receive(struct weir__op *op, const struct weir__completion *compl
         uint64_t arrived_ns =
             completion->at_ns ? completion->at_ns : weir_loop_now_ns(stream->loop);
 
+        weir__stream_answered(stream, arrived_ns);
         if (stream->dying || stream->closing)
             return;
         if (stream->reading && !stream->held_first)

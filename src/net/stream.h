@@ -54,6 +54,9 @@ struct weir_stream {
     unsigned checks;               /* TCP_INFO was asked so often since the last progress */
     uint32_t rtt_us;
     enum weir_delivery_source source; /* the best that is to be had here */
+    uint64_t answer_due_ns;           /* the last write that waits was accepted; 0 = answered */
+    uint64_t unstamped_end;           /* wire offset: a send up to here had no stamp */
+    uint8_t quick_answers;            /* in a row, up to a bound: see stream_send.c */
 
     struct weir_timer close_timer;
     struct weir__held_input *held_first, **held_end;
@@ -89,6 +92,8 @@ void weir__stream_send_init(struct weir_stream *stream, const struct weir_stream
 void weir__stream_send_open(struct weir_stream *stream);
 /* Submits the next send, if there is something to send and none in flight. */
 void weir__stream_flush(struct weir_stream *stream);
+/* Data arrived: the peer's answer to what was written, perhaps, and its ACK with it. */
+void weir__stream_answered(struct weir_stream *stream, uint64_t arrived_ns);
 /* Takes what the kernel knows into the ledger and tells the writes. False: it does not know. */
 bool weir__stream_count(struct weir_stream *stream);
 /* No operation is in flight any more: every write that is left is told how it ended. */

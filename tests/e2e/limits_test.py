@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pathlib
 import shutil
 import tempfile
@@ -163,7 +164,7 @@ class LimitsTest(unittest.TestCase):
             client.head()
 
             def cut_off() -> bool:
-                with contextlib.suppress(ConnectionResetError):
+                with contextlib.suppress(ConnectionResetError, EOFError):
                     client.take(500)
                 return bool(server.log_lines())
 
@@ -234,6 +235,26 @@ class LimitsTest(unittest.TestCase):
             entry["outcome"] for entry in server.log(51 + 200) if entry["target"] == "/huge"
         ]
         self.assertEqual(outcomes, ["reset"] * 200)
+
+    def test_nothing_is_left_of_connections(self) -> None:
+        server = self.serve()
+        descriptors = pathlib.Path(f"/proc/{server.process.pid}/fd")
+
+        def socket_count() -> int:
+            links = []
+            for link in descriptors.iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    links.append(os.readlink(link))
+            return sum(link.startswith("socket:") for link in links)
+
+        before = socket_count()
+        for i in range(200):
+            client = server.connect(receive_bytes=8192)
+            client.request(("/huge", "/small", "/missing")[i % 3])
+            if i % 2:
+                client.head()
+            client.reset() if i % 5 else client.channel.close()
+        wait_for("all to be closed", lambda: socket_count() == before)
 
     def test_slow_senders_do_not_slow_the_others(self) -> None:
         server = self.serve()

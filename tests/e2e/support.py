@@ -2,7 +2,7 @@
 """What the end-to-end tests share: a server under test, a strict client, and a runner.
 
 The environment decides what is tested: WEIR is the program (default: build/weir), WEIR_ENGINES a
-list of engines with commas (default: all), WEIR_SLOW is set where a sanitizer slows everything down.
+list of engines with commas (default: all), WEIR_SLOW is set where a sanitizer slows it down.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ class Connection:
         self.channel = channel
         self.buffer = b""
         self.received = 0
-        # By the clock of time.time(): before and after the last send, when the kernel got the last of
-        # the bytes that were received, and when this process, which may be late, came to read them.
+        # By the clock of time.time(): before and after the last send, when the kernel got the last
+        # of the bytes that were received, and when this process came to read them.
         self.sent_between = (0.0, 0.0)
         self.arrived_at = self.read_at = 0.0
         channel.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
@@ -229,6 +229,18 @@ class Connection:
             while data := self.receive_some():
                 count += len(data)
         return count
+
+    def discard(self, length: int) -> None:
+        """Reads so many bytes of a body without looking at them."""
+        left = length - len(self.buffer[:length])
+        self.buffer = self.buffer[length:]
+        room = bytearray(1 << 22)
+        while left:
+            count = self.channel.recv_into(room, min(left, len(room)), socket.MSG_TRUNC)
+            if count == 0:
+                raise AssertionError(f"the connection ended {left} bytes too early")
+            left -= count
+            self.received += count
 
     def unread(self) -> int:
         """Bytes that the client's kernel holds for it (SIOCINQ)."""
@@ -352,12 +364,12 @@ class Server:
             raise AssertionError(f"weir still runs after {seconds * PATIENCE:g} s") from None
 
     def stop(self) -> None:
-        status = self.process.poll()
+        """Ends it, if it has not ended. It must not have ended, or end now, in any way but well."""
         process_end(self.process, 10 * PATIENCE)
         errors = self.errors()
         shutil.rmtree(self.folder, ignore_errors=True)
-        if status not in (None, 0) and sys.exc_info()[0] is None:
-            raise AssertionError(f"weir had ended with {status}: {errors}")
+        if self.process.returncode != 0 and sys.exc_info()[0] is None:
+            raise AssertionError(f"weir ended with {self.process.returncode}: {errors}")
 
 
 def weir_run(

@@ -7,13 +7,14 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import tempfile
 import unittest
 
 import support
-from support import Server, weir_run
+from support import Connection, Server, wait_for, weir_run
 
 BAD_USAGE = (
     ("frobnicate",),
@@ -121,6 +122,22 @@ class UsageTest(unittest.TestCase):
             for port in (server.port, second):
                 server.port = port
                 self.assertEqual(server.get("/file").body, b"hello\n")
+
+    def test_ipv6(self) -> None:
+        try:
+            socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+        except OSError:
+            self.skipTest("this host has no IPv6")
+        (self.folder / "file").write_bytes(b"hello\n")
+        with Server(self.folder, "--listen", "[::1]:0", engine="auto") as server:
+
+            def said() -> re.Match[str] | None:
+                return re.search(r"on http://\[::1\]:([0-9]+)", server.errors())
+
+            port = int(wait_for("the second address", said)[1])
+            with Connection(socket.create_connection(("::1", port))) as client:
+                self.assertEqual(client.get("/file").body, b"hello\n")
+            self.assertRegex(server.log()[0]["client"], r"^\[::1\]:\d+$")
 
     def test_the_current_folder(self) -> None:
         (self.folder / "file").write_bytes(b"hello\n")

@@ -19,7 +19,8 @@ CC = os.environ.get("CC", "cc")
 FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-DWEIR_PORTABLE", "-O1", "-w", "-Iinclude", "-Isrc", "-Itests"]
 SOURCES = ["src/core/*.c", "src/net/*.c", "src/engine/loop.c", "src/engine/poll.c",
            "src/engine/readiness.c", "src/engine/socket_posix.c", "src/engine/socket.c",
-           "src/engine/sim.c", "src/engine/sim_*.c", "tests/support/sim_model.c", "tests/sim/stream_sim_test.c"]
+           "src/engine/sim.c", "src/engine/sim_*.c", "tests/support/sim_model.c",
+           "tests/sim/stream_sim_test.c"]
 SEEDS = 1500
 TIMEOUT_S = 60
 
@@ -38,8 +39,10 @@ MUTANTS = [
     ("an ACK counts for one byte more", LEDGER,
      "entry = ledger->first; entry && entry->end <= offset;",
      "entry = ledger->first; entry && entry->end <= offset + 1;"),
-    ("a stamp's key is taken for the end", LEDGER, "key + 1u - (uint32_t)accepted", "key - (uint32_t)accepted"),
-    ("a stamp's offset is one too far", LEDGER, "key + 1u - (uint32_t)accepted", "key + 2u - (uint32_t)accepted"),
+    ("a stamp's key is taken for the end", LEDGER,
+     "key + 1u - (uint32_t)accepted", "key - (uint32_t)accepted"),
+    ("a stamp's offset is one too far", LEDGER,
+     "key + 1u - (uint32_t)accepted", "key + 2u - (uint32_t)accepted"),
     ("keys are not extended to 64 bits", LEDGER,
      "return ledger->base + accepted + (uint64_t)(int64_t)distance;", "return ledger->base + key + 1u;"),
     ("an ACK that overtook its send is forgotten", LEDGER,
@@ -49,16 +52,23 @@ MUTANTS = [
     ("the count believes what was only accepted", LEDGER,
      "advance_acked(ledger, acked, now_ns, WEIR_DELIVERY_TCP_INFO);",
      "advance_acked(ledger, ledger->accepted, now_ns, WEIR_DELIVERY_TCP_INFO);"),
+    ("what waits to be sent counts as sent", LEDGER,
+     "advance_sent(ledger, ledger->accepted - notsent_bytes, now_ns",
+     "advance_sent(ledger, ledger->accepted, now_ns"),
     ("delivered entries wait for one another", LEDGER,
      "ledger->first->delivered_by == WEIR_DELIVERY_NONE",
      "!ledger->first->next || ledger->first->delivered_by == WEIR_DELIVERY_NONE"),
     ("no stamp is asked for", SEND, "flags |= WEIR__SEND_STAMP;", ";"),
+    ("what has no stamp is taken for acknowledged", SEND,
+     "*acked = unacked < accepted ? accepted - unacked : 0;", "*acked = accepted;"),
+    ("what has no stamp is looked for as if it had one", SEND,
+     "if (awaits_answer(stream))\n        return QUICK_ANSWER_MS;", ";"),
     ("a stamp does not tell", SEND,
      "weir__ledger_stamp(&stream->ledger, &completion->stamp);\n        tell_progress(stream);",
      "weir__ledger_stamp(&stream->ledger, &completion->stamp);"),
     ("lost stamps are not looked for", SEND,
-     "weir__ledger_add(&stream->ledger, &write->entry);\n        start_check(stream);",
-     "weir__ledger_add(&stream->ledger, &write->entry);"),
+     "stream->answer_due_ns = accepted_ns;\n        start_check(stream);",
+     "stream->answer_due_ns = accepted_ns;"),
     ("the end of a write is short by one", SEND,
      "write->entry.end = write->start + write->length;",
      "write->entry.end = write->start + write->length - 1;"),

@@ -14,7 +14,8 @@
 
 #include "engine/sim.h"
 
-#define CONNECTIONS_MAX 4
+/* As many as make the pools grow. */
+#define CONNECTIONS_MAX 24
 #define ENDS_MAX        (2 * CONNECTIONS_MAX)
 #define WRITES_MAX      256
 #define WRITE_BYTES_MAX (1u << 20)
@@ -62,6 +63,7 @@ struct sim_world {
     struct weir_stream_options stream_options;
     struct weir__engine *engine;
     struct weir_loop *loop;
+    struct weir_address server;
     struct weir_listener *listener;
     struct weir_timer connect_timer, listener_timer;
     bool listener_close_called, listener_closed, listener_paused;
@@ -77,6 +79,7 @@ struct sim_world {
     bool exact;                                 /* no stamp is lost, shared or late */
     bool pauses;                                /* of the listener */
     bool inside;                                /* a call of the library that must not call back */
+    bool burst;                                 /* connections come all at once */
     unsigned posts;
     bool failed;
     void (*react)(struct end *end); /* from within callbacks: the program does something more */

@@ -174,6 +174,24 @@ static void test_keys_wrap_at_4_gib(void **state)
     }
 }
 
+/* Nobody looked at acknowledgements while no write waited for its delivery. */
+static void test_first_stamp_after_3_gib(void **state)
+{
+    struct weir__ledger ledger;
+    struct weir__ledger_entry entry;
+    const uint64_t unwatched = UINT64_C(3) << 30;
+
+    (void)state;
+    weir__ledger_init(&ledger);
+    weir__ledger_accept(&ledger, unwatched);
+    add(&ledger, &entry, 10);
+    acked(&ledger, unwatched + 9, 1);
+    assert_null(weir__ledger_take_delivered(&ledger));
+    acked(&ledger, unwatched + 10, 2);
+    assert_ptr_equal(weir__ledger_take_delivered(&ledger), &entry);
+    assert_int_equal(ledger.acked, unwatched + 10);
+}
+
 static void test_old_stamp_near_the_start_is_not_taken_for_a_wrap(void **state)
 {
     struct weir__ledger ledger;
@@ -224,6 +242,7 @@ int main(void)
         cmocka_unit_test(test_count_makes_good_a_lost_stamp),
         cmocka_unit_test(test_count_with_the_fin_is_not_believed_past_the_data),
         cmocka_unit_test(test_keys_wrap_at_4_gib),
+        cmocka_unit_test(test_first_stamp_after_3_gib),
         cmocka_unit_test(test_old_stamp_near_the_start_is_not_taken_for_a_wrap),
         cmocka_unit_test(test_base_shifts_stamps_and_counts),
         cmocka_unit_test(test_check_delays),
