@@ -189,13 +189,35 @@ void weir__stream_answered(struct weir_stream *stream, uint64_t arrived_ns)
     tell_progress(stream);
 }
 
-static uint64_t check_delay_ms(const struct weir_stream *stream)
+/*
+ * How old the first write must be before the kernel is asked about it. With a stamp of its own to come,
+ * asking is only for the case that it was lost. With other writes behind it, its stamp may have become
+ * theirs: the kernel moves it along when it puts the next bytes into the same packet. Nothing is
+ * acknowledged sooner than a round trip.
+ */
+static uint64_t check_age_ms(const struct weir_stream *stream)
 {
-    bool stamps = stream->source == WEIR_DELIVERY_TX_ACK && !awaits_answer(stream);
-
-    if (awaits_answer(stream) && stream->checks == 0)
+    if (stream->source != WEIR_DELIVERY_TX_ACK)
+        return 0;
+    if (awaits_answer(stream))
         return QUICK_ANSWER_MS;
-    return weir__ledger_check_delay_ms(stamps, stream->rtt_us, stream->checks);
+    if (stream->ledger.first == stream->ledger.last)
+        return weir__ledger_check_delay_ms(true, stream->rtt_us, stream->checks);
+    return stream->rtt_us / 1000u;
+}
+
+/* How long from one question to the next. */
+static uint64_t check_interval_ms(const struct weir_stream *stream)
+{
+    bool stamp_to_come = stream->source == WEIR_DELIVERY_TX_ACK && !awaits_answer(stream) &&
+                         stream->ledger.first == stream->ledger.last;
+
+    return weir__ledger_check_delay_ms(stamp_to_come, stream->rtt_us, stream->checks);
+}
+
+static uint64_t first_age_ms(struct weir_stream *stream)
+{
+    return (now_ns(stream) - stream->ledger.first->accepted_ns) / NS_PER_MS;
 }
 
 /*
@@ -204,8 +226,9 @@ static uint64_t check_delay_ms(const struct weir_stream *stream)
  */
 static void start_check(struct weir_stream *stream)
 {
-    uint64_t delay_ms = check_delay_ms(stream);
     uint64_t now_ms = weir_loop_now_ns(stream->loop) / NS_PER_MS;
+    uint64_t due_ms = check_age_ms(stream), age_ms = first_age_ms(stream);
+    uint64_t delay_ms = age_ms < due_ms ? due_ms - age_ms : check_interval_ms(stream);
 
     if (!weir_timer_is_started(&stream->check_timer) ||
         stream->check_timer.expires_ms > now_ms + delay_ms + 1)
@@ -215,16 +238,14 @@ static void start_check(struct weir_stream *stream)
 static void on_check(struct weir_timer *timer)
 {
     struct weir_stream *stream = timer->context;
-    const struct weir__ledger_entry *first = stream->ledger.first;
 
     if (stream->send_short) {
         stream->send_short = false;
         weir__stream_defer(stream);
     }
-    if (!first)
+    if (!stream->ledger.first)
         return;
-    uint64_t waited_ms = (now_ns(stream) - first->accepted_ns) / NS_PER_MS;
-    if (waited_ms >= check_delay_ms(stream) || stream->source == WEIR_DELIVERY_TCP_INFO) {
+    if (first_age_ms(stream) >= check_age_ms(stream)) {
         stream->checks++;
         if (awaits_answer(stream))
             stream->quick_answers = 0;

@@ -8,6 +8,7 @@
 #include <weir/loop.h>
 
 #include "core/memory.h"
+#include "http/field.h"
 #include "server/transaction.h"
 
 #define NS_PER_MS 1000000ull
@@ -194,8 +195,9 @@ static void on_close(struct weir_stream *stream, int reason)
     free_input(connection);
     free_saved_request(connection);
     weir__list_remove(&connection->link);
-    weir__pool_give(&service->connection_pool, connection);
     service->connection_count--;
+    service->waiting_count -= connection->waiting;
+    weir__pool_give(&service->connection_pool, connection);
     service->on_connection_gone(service);
 }
 
@@ -242,6 +244,20 @@ static void refuse(struct weir__connection *connection, const struct weir__reque
     send_response(connection, transaction);
 }
 
+/* RFC 9110 section 10.1.1: 100-continue is always met, if only by an answer, or by ignoring it. */
+static bool expects_the_unknown(const struct weir__request *request)
+{
+    const struct weir__header *header = NULL;
+
+    while ((header = weir__request_next(request, WEIR__FIELD_EXPECT, header)) != NULL) {
+        struct weir__text rest = header->value, expectation;
+        while (weir__list_next(&rest, &expectation))
+            if (!weir__text_equals_ignoring_case(expectation, "100-continue"))
+                return true;
+    }
+    return false;
+}
+
 /* Whether the connection can go on behind this request's body. */
 static bool survives_body(const struct weir__request *request)
 {
@@ -263,7 +279,7 @@ static void respond(struct weir__connection *connection, const struct weir__requ
     struct weir__moment now = moment(connection, keep_alive);
     struct weir__transaction *transaction;
 
-    if (weir__request_value(request, WEIR__FIELD_EXPECT) && !request->expect_continue) {
+    if (expects_the_unknown(request)) {
         refuse(connection, request, 417, request_ns);
         return;
     }
@@ -291,10 +307,11 @@ static size_t read_body(struct weir__connection *connection, const char *data, s
     int outcome = weir__h1_body_consume(&connection->body, data, length, &consumed, &content);
 
     connection->body_bytes += content.length;
-    if (outcome == WEIR__H1_BODY_DONE)
-        connection->in_body = false;
-    else if (outcome < 0 || connection->body_bytes > WEIR__CONNECTION_BODY_DISCARD_MAX)
+    if (outcome < 0 || connection->body_bytes > WEIR__CONNECTION_BODY_DISCARD_MAX) {
         finish_after_responses(connection);
+        return length;
+    }
+    connection->in_body = outcome != WEIR__H1_BODY_DONE;
     return consumed;
 }
 
@@ -449,6 +466,8 @@ static void on_data(struct weir_stream *stream, const uint8_t *data, size_t leng
     if (connection->closing || connection->last)
         return;
     process_input(connection, (const char *)data, length, arrived_ns);
+    if (connection->service->draining)
+        weir__connection_drain(connection); /* a body has ended, and with it what there was to do */
     /* A head or a body has begun to arrive; its time starts once, not with each piece. */
     bool waits = connection->transaction_count == 0 && !connection->closing &&
                  !weir_stream_is_closing(stream);
@@ -467,6 +486,17 @@ static void on_end(struct weir_stream *stream)
     finish_after_responses(connection);
 }
 
+/* A head that took too long: its first line, if that has arrived, is for the log. */
+static void refuse_late_head(struct weir__connection *connection)
+{
+    /* The first piece was not parsed into this request yet, and the others are not parsed again. */
+    weir__h1_parse_head(&connection->parser, connection->input, connection->input_length,
+                        connection->saved_request);
+    refuse(connection, connection->saved_request, 408, connection->input_arrived_ns);
+    free_saved_request(connection);
+    free_input(connection);
+}
+
 static void on_timer(struct weir_timer *timer)
 {
     struct weir__connection *connection = timer->context;
@@ -477,14 +507,19 @@ static void on_timer(struct weir_timer *timer)
     } else if (connection->transaction_count > 0) {
         end_rate_window(connection);
     } else if (connection->input_length > 0 && !connection->in_body && connection->saved_request) {
-        /* It may not have been parsed where it is kept now, or not at all: the views come from this. */
-        weir__h1_parse_head(&connection->parser, connection->input, connection->input_length,
-                            connection->saved_request);
-        connection->saved_request->keep_alive = false;
-        refuse(connection, connection->saved_request, 408, connection->input_arrived_ns);
+        refuse_late_head(connection);
     } else {
         close_connection(connection);
     }
+}
+
+static void begin(struct weir__connection *connection)
+{
+    struct weir__service *service = connection->service;
+
+    weir__list_append(&service->connections, &connection->link);
+    weir_stream_read_start(connection->stream);
+    set_deadline(connection, service->options->header_timeout_ms);
 }
 
 int weir__connection_start(struct weir__service *service, struct weir_stream *stream)
@@ -505,14 +540,27 @@ int weir__connection_start(struct weir__service *service, struct weir_stream *st
     connection->service = service;
     connection->stream = stream;
     weir__list_init(&connection->transactions);
-    weir__list_append(&service->connections, &connection->link);
+    connection->waiting =
+        service->connection_count - service->waiting_count >= service->connections_max;
     service->connection_count++;
+    service->waiting_count += connection->waiting;
     weir_timer_init(&connection->timer, service->loop, on_timer, connection);
     if (weir_stream_peer(stream, &peer) != 0)
         peer.length = 0;
     weir_address_format(&peer, connection->peer);
     weir_stream_set_handler(stream, &handler, connection);
-    weir_stream_read_start(stream);
-    set_deadline(connection, service->options->header_timeout_ms);
+    if (connection->waiting)
+        weir__list_append(&service->waiting, &connection->link);
+    else
+        begin(connection);
     return 0;
+}
+
+void weir__connection_admit(struct weir__connection *connection)
+{
+    assert(connection->waiting);
+    connection->waiting = false;
+    connection->service->waiting_count--;
+    weir__list_remove(&connection->link);
+    begin(connection);
 }

@@ -29,7 +29,7 @@
 #define WEIR__CONNECTION_LINGER_MS 2000
 
 struct weir__connection {
-    struct weir__list link; /* service->connections */
+    struct weir__list link; /* service->connections, or waiting */
     struct weir__service *service;
     struct weir_stream *stream;
     struct weir__list transactions;
@@ -43,6 +43,7 @@ struct weir__connection {
     size_t input_length, input_size;
     uint64_t input_arrived_ns; /* of its first byte */
 
+    bool waiting; /* for its turn: nothing is read from it */
     bool in_body;
     bool blocked;     /* read_stop, because of WEIR__CONNECTION_PIPELINE_MAX */
     bool last;        /* no request after the ones in the works: input is discarded */
@@ -60,8 +61,14 @@ struct weir__connection {
     char peer[WEIR_ADDRESS_TEXT_MAX];
 };
 
-/* Takes a new stream over. On WEIR_ENOMEM the stream has been aborted. */
+/*
+ * Takes a new stream over; beyond the service's limit it waits, as it would in the kernel's backlog. On
+ * WEIR_ENOMEM the stream has been aborted.
+ */
 int weir__connection_start(struct weir__service *service, struct weir_stream *stream);
+
+/* One that waits has its turn. */
+void weir__connection_admit(struct weir__connection *connection);
 
 /* For a draining server: closes it now if it is idle, else after the response in progress. */
 void weir__connection_drain(struct weir__connection *connection);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <weir/version.h>
 
@@ -8,10 +10,28 @@
 #include "server/options.h"
 #include "server/serve.h"
 
+/*
+ * Whoever started us may have closed some of the three, and the next descriptors to be opened would take
+ * their places: messages and log lines would then go into a socket. For reading only, so that writing
+ * still fails and is told.
+ */
+static void fill_standard_descriptors(void)
+{
+    int descriptor;
+
+    do
+        descriptor = open("/dev/null", O_RDONLY);
+    while (descriptor >= 0 && descriptor <= STDERR_FILENO);
+    if (descriptor >= 0)
+        close(descriptor);
+}
+
 int main(int argc, char **argv)
 {
     struct weir__options options;
     char error[WEIR__OPTIONS_ERROR_MAX];
+
+    fill_standard_descriptors();
 
     if (weir__options_parse(&options, argc, argv, error) != 0) {
         fprintf(stderr, "weir: %s\n", error);

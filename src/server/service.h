@@ -27,7 +27,10 @@ struct weir__service {
     struct weir__pool connection_pool;
     struct weir__pool transaction_pool;
     struct weir__list connections;
-    unsigned connection_count;
+    /* Accepted beyond the limit: an engine may empty the whole backlog before it hears of a pause. */
+    struct weir__list waiting;
+    unsigned connection_count; /* of both lists */
+    unsigned waiting_count;
     unsigned connections_max;
     bool draining; /* no request after the one in progress */
     /* Runs when a connection has gone: the worker may take new ones, or end. */

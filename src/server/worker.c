@@ -87,11 +87,6 @@ static void on_accept(struct weir_listener *listener, struct weir_stream *stream
         complain(worker, error);
         return;
     }
-    /* The kernel may have accepted a few more before it heard of the pause. */
-    if (service->connection_count >= service->connections_max) {
-        weir_stream_abort(stream, 0);
-        return;
-    }
     error = weir__connection_start(service, stream);
     if (error)
         complain(worker, error);
@@ -109,11 +104,23 @@ static void end_if_empty(struct weir__worker *worker)
     weir_loop_stop(worker->service.loop);
 }
 
+/* Those that wait come before those in the kernel's backlog. */
+static void admit_waiting(struct weir__service *service)
+{
+    while (!weir__list_is_empty(&service->waiting) &&
+           service->connection_count - service->waiting_count < service->connections_max)
+        weir__connection_admit(
+            WEIR__CONTAINER(service->waiting.next, struct weir__connection, link));
+}
+
 static void on_connection_gone(struct weir__service *service)
 {
     struct weir__worker *worker = worker_of(service);
 
-    set_accepting(worker, true);
+    if (!worker->stopping)
+        admit_waiting(service);
+    if (service->connection_count < service->connections_max)
+        set_accepting(worker, true);
     end_if_empty(worker);
 }
 
@@ -137,12 +144,10 @@ static void begin_stopping(struct weir__worker *worker)
     }
 }
 
-/* Runs `act` on every connection; none is freed in it, closing is asynchronous. */
-static void for_each_connection(struct weir__worker *worker,
+/* Runs `act` on every connection of a list; none is freed in it, closing is asynchronous. */
+static void for_each_connection(struct weir__list *head,
                                 void (*act)(struct weir__connection *connection))
 {
-    struct weir__list *head = &worker->service.connections;
-
     for (struct weir__list *link = head->next; link != head; link = link->next)
         act(WEIR__CONTAINER(link, struct weir__connection, link));
 }
@@ -153,7 +158,8 @@ static void on_stop(struct weir_loop *loop, void *context)
 
     (void)loop;
     begin_stopping(worker);
-    for_each_connection(worker, weir__connection_abort);
+    for_each_connection(&worker->service.connections, weir__connection_abort);
+    for_each_connection(&worker->service.waiting, weir__connection_abort);
     end_if_empty(worker);
 }
 
@@ -169,7 +175,8 @@ static void on_drain(struct weir_loop *loop, void *context)
     (void)loop;
     begin_stopping(worker);
     weir_timer_start(&worker->drain_timer, worker->options.options->drain_timeout_ms);
-    for_each_connection(worker, weir__connection_drain);
+    for_each_connection(&worker->service.connections, weir__connection_drain);
+    for_each_connection(&worker->service.waiting, weir__connection_abort);
     end_if_empty(worker);
 }
 
@@ -199,7 +206,7 @@ static int open_site(struct weir__worker *worker)
         weir__site_new(&worker->service.site, worker->options.options->directory, &site_options);
     if (error)
         fprintf(stderr, "weir: cannot serve %s: %s\n", worker->options.options->directory,
-                weir_error_text(error));
+                error == WEIR_EINVAL ? "it is not a folder that exists" : weir_error_text(error));
     return error;
 }
 
@@ -269,7 +276,7 @@ static int free_worker(struct weir__worker *worker)
     int error = worker->error;
 
     /* A loop that failed still has connections. They go with the process. */
-    if (!service->loop || weir__list_is_empty(&service->connections)) {
+    if (!service->loop || service->connection_count == 0) {
         weir__site_free(service->site);
         weir_loop_free(service->loop);
         weir__pool_dispose(&service->transaction_pool);
@@ -297,6 +304,7 @@ int weir__worker_start(struct weir__worker **result, const struct weir__worker_o
     service->connections_max = options->connections_max;
     service->on_connection_gone = on_connection_gone;
     weir__list_init(&service->connections);
+    weir__list_init(&service->waiting);
     weir__pool_init(&service->connection_pool, sizeof(struct weir__connection), POOL_SLAB);
     weir__pool_init(&service->transaction_pool, sizeof(struct weir__transaction), POOL_SLAB);
     weir__log_clock_init(&service->log_clock);

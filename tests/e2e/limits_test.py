@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -64,6 +65,19 @@ class LimitsTest(unittest.TestCase):
         server = self.serve("--header-timeout", "0.5", "--idle-timeout", "0.5")
         with server.connect() as client, self.assert_takes(0.5):
             self.assert_timed_out(client)
+
+    def test_a_header_that_stops_is_answered_and_logged_once(self) -> None:
+        server = self.serve("--header-timeout", "0.5")
+        with server.connect() as client:
+            client.send("GET /small HTTP/1.1\r\nHost: a\r\nUser-")
+            response = client.response()
+            self.assertEqual((response.status, response["Connection"]), (408, "close"))
+            # The answer ends the connection, however long the client keeps its side open.
+            self.assertTrue(client.ended())
+            time.sleep(1.2 * support.PATIENCE)
+        self.assertEqual(server.get("/other").status, 404)
+        entries = [(entry["target"], entry["status"]) for entry in server.log(2)]
+        self.assertEqual(entries, [("/small", 408), ("/other", 404)])
 
     def test_a_header_that_never_ends(self) -> None:
         server = self.serve("--header-timeout", "0.8")
@@ -143,6 +157,17 @@ class LimitsTest(unittest.TestCase):
             self.assertIn(client.response().status, (405, 408))
             self.assertTrue(client.ended(3))
 
+    def test_a_broken_body_ends_the_connection_at_once(self) -> None:
+        server = self.serve("--max-connections", "1", "--threads", "1")
+        with server.connect() as client:
+            head = "POST /small HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            client.send(head + "no size")
+            self.assertEqual(client.response().status, 405)
+            self.assertTrue(client.ended())
+            # It waits for the client's FIN a little while, and not for more of a body it cannot read.
+            with self.assert_takes(2):
+                self.assertEqual(server.get("/small").body, SMALL)
+
     def test_a_reader_that_stops(self) -> None:
         server = self.serve("--send-timeout", "1.5")
         with server.connect(receive_bytes=32768) as client:
@@ -211,6 +236,35 @@ class LimitsTest(unittest.TestCase):
         for client in clients[1:]:
             self.assertEqual(client.get("/small").body, SMALL)
             client.channel.close()
+
+    def test_all_that_wait_at_the_limit_have_their_turn(self) -> None:
+        server = self.serve("--max-connections", "2", "--threads", "1")
+        holders = [server.connect() for _ in range(2)]
+        for holder in holders:
+            self.assertEqual(holder.get("/small").body, SMALL)
+        waiting = [server.connect() for _ in range(40)]
+        for client in waiting:
+            client.request("/small", Connection="close")
+        waiting[5].reset()
+        # Time for an engine that accepts them all to have done so.
+        time.sleep(0.2)
+        for holder in holders:
+            holder.channel.close()
+        for client in waiting[:5] + waiting[6:]:
+            self.assertEqual(client.response().body, SMALL)
+            client.channel.close()
+        self.assertEqual(server.get("/small").body, SMALL)
+
+    def test_term_ends_what_waits_at_the_limit(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGQUIT):
+            server = self.serve("--max-connections", "1", "--threads", "1")
+            clients = [server.connect() for _ in range(10)]
+            self.assertEqual(clients[0].get("/small").body, SMALL)
+            server.signal(number)
+            for client in clients:
+                self.assertTrue(client.ended())
+                client.channel.close()
+            self.assertEqual(server.wait(), 0)
 
     def test_slow_readers_do_not_slow_the_others(self) -> None:
         server = self.serve()

@@ -501,6 +501,16 @@ class ServeTest(unittest.TestCase):
             else:
                 self.assertIn(first.status, (200, 417))
 
+    def test_an_expectation_that_nobody_waits_for_is_ignored(self) -> None:
+        for version, field, status in (
+            ("1.0", "100-continue", 200),
+            ("1.1", "100-Continue", 200),
+            ("1.1", "miracles", 417),
+            ("1.1", "100-continue, miracles", 417),
+        ):
+            response = self.server.get("/small.txt", version=version, Expect=field)
+            self.assertEqual((field, response.status), (field, status))
+
     # Hostile peers
 
     def test_refused_requests(self) -> None:

@@ -118,6 +118,17 @@ class SignalsTest(unittest.TestCase):
         self.assertEqual([line["outcome"] for line in lines], ["delivered"])
         self.assertEqual(lines[0]["delivered_bytes"], HUGE_BYTES)
 
+    def test_quit_waits_for_a_body_no_longer_than_it_takes(self) -> None:
+        server = self.serve()
+        with server.connect() as client:
+            client.send("POST /small HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc")
+            self.assertEqual(client.response().status, 405)
+            server.signal(SIGQUIT)
+            self.assert_refused(server)
+            client.send("def")
+            self.assertTrue(client.ended())
+        self.assertEqual(server.wait(), 0)
+
     def test_quit_has_a_deadline(self) -> None:
         server = self.serve("--drain-timeout", "0.5")
         self.half_read(server)

@@ -10,6 +10,7 @@ import pathlib
 import re
 import shutil
 import socket
+import subprocess
 import tempfile
 import unittest
 
@@ -51,6 +52,22 @@ class UsageTest(unittest.TestCase):
         self.assertEqual(done.stdout, "")
         self.assertRegex(done.stderr, r"\Aweir: [^\n]+\n\Z")
         return done.stderr
+
+    def test_closed_standard_descriptors_stay_out_of_use(self) -> None:
+        errors = self.folder / "errors"
+        command = f'exec "$0" serve "$1" --listen 127.0.0.1:0 <&- >&- 2>>{errors}'
+        process = subprocess.Popen(["sh", "-c", command, support.WEIR, str(self.folder)])
+        self.addCleanup(process.kill)
+        text = wait_for("weir to say that it serves", lambda: errors.exists() and errors.read_text())
+        port = int(text.rsplit(":", 1)[1])
+        for number in (0, 1):
+            link = os.readlink(f"/proc/{process.pid}/fd/{number}")
+            self.assertEqual((number, link), (number, "/dev/null"))
+        with Connection(socket.create_connection(("127.0.0.1", port), 5)) as client:
+            self.assertEqual(client.get("/nothing").status, 404)
+        process.terminate()
+        self.assertEqual(process.wait(10 * support.PATIENCE), 0)
+        self.assertIn("access log -: 1 lines lost in all", errors.read_text())
 
     def test_help(self) -> None:
         for arguments in (("--help",), ("serve", "--help"), ("doctor", "--help")):

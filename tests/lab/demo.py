@@ -154,9 +154,9 @@ class Table:
 
     def end(self) -> None:
         words = (
-            "write(): the kernel took the last byte; most servers log that. Weir's log: the client's"
-            " kernel acknowledged it. The client: by its own clock, from the first byte it sent to the"
-            f" last it read. Right: within {TOLERANCE_SHARE * 100:g} % of that, or"
+            "write(): the kernel took the last byte; most servers log that. Weir's log: the"
+            " client's kernel acknowledged it. The client: by its own clock, from the first byte it"
+            f" sent to the last it read. Right: within {TOLERANCE_SHARE * 100:g} % of that, or"
             f" {TOLERANCE_SECONDS * 1000:g} ms (one delayed ACK) where that is more."
         )
         print(f"\n{self._faint}{textwrap.fill(words, 92)}{self._plain}\n")
