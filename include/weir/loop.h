@@ -22,6 +22,9 @@ enum weir_engine_kind {
     WEIR_ENGINE_POLL,     /**< POSIX */
 };
 
+#define WEIR_RECEIVE_BYTES_MAX   (16u << 20)
+#define WEIR_RECEIVE_BUFFERS_MAX 32768u /**< of a buffer ring (Linux, io_uring/kbuf.c) */
+
 struct weir_loop_options {
     enum weir_engine_kind engine;
     /**
@@ -30,11 +33,14 @@ struct weir_loop_options {
      * WEIR_ENOTSUP.
      */
     bool delivery;
-    /** Bytes received at a time, and the size of each io_uring receive buffer. Default 16 KiB. */
+    /**
+     * Bytes received at a time, and the size of each io_uring receive buffer, at most
+     * WEIR_RECEIVE_BYTES_MAX. Default 16 KiB.
+     */
     uint32_t receive_bytes;
     /**
      * How many receive buffers io_uring gets to choose from, for all streams of the loop; a power of
-     * two, at most 32,768 (Linux, io_uring/kbuf.c). Default 256.
+     * two, at most WEIR_RECEIVE_BUFFERS_MAX. Default 256.
      */
     uint32_t receive_buffers;
 };
@@ -81,9 +87,9 @@ typedef void (*weir_post_fn)(struct weir_loop *loop, void *context);
 WEIR_API int weir_loop_post(struct weir_loop *loop, weir_post_fn function, void *context);
 
 /**
- * The time of this round of callbacks, in nanoseconds of CLOCK_MONOTONIC (virtual time in
- * simulation): read when a round first needs it after its wait, and the same until the next one's
- * wait is over. All times that libweir reports are on this clock. Loop's thread.
+ * The time, in nanoseconds of CLOCK_MONOTONIC (virtual time in simulation). In callbacks it is that of
+ * the round: read when a round first needs it after its wait, and the same until the next one's wait is
+ * over. All times that libweir reports are on this clock. Loop's thread.
  */
 WEIR_API uint64_t weir_loop_now_ns(const struct weir_loop *loop);
 
