@@ -43,7 +43,7 @@ bench: build
 	@exec python3 bench/run.py
 
 fuzz:
-	@packaging/bootstrap build test
+	@packaging/bootstrap build fuzz
 	@exec python3 tests/run --fuzz '$(FUZZ_SECONDS)'
 
 sim:

@@ -206,11 +206,13 @@ class Spread:
 def document_begin():
     """What the JSON says of the machine; printed too."""
     model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
+    congestion = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
     document = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "kernel": platform.release(), "cpu": model[1] if model else platform.machine(),
-                "cores": os.cpu_count(), "load_average": os.getloadavg()[0]}
+                "cores": os.cpu_count(), "load_average": os.getloadavg()[0],
+                "congestion_control": congestion}
     print(f"{document['cpu']}, {document['cores']} cores, Linux {document['kernel']}, "
-          f"load {document['load_average']:.2f}")
+          f"{congestion}, load {document['load_average']:.2f}")
     return document
 
 

@@ -58,11 +58,22 @@ static void put_random(struct stream *stream, const char *alphabet, unsigned lea
     }
 }
 
-static void put_number(struct stream *stream, const char *format, unsigned number)
+static void put_number(struct stream *stream, unsigned number)
 {
     char text[16];
 
-    snprintf(text, sizeof(text), format, number);
+    snprintf(text, sizeof(text), "%u", number);
+    put(stream, text);
+}
+
+/* In either case of letters, and with zeros in front. */
+static void put_hexadecimal(struct stream *stream, unsigned number)
+{
+    static const char *const zeros[] = {"", "", "0", "0000"};
+    unsigned form = random_below(4);
+    char text[16];
+
+    snprintf(text, sizeof(text), form % 2 == 0 ? "%s%x" : "%s%X", zeros[form], number);
     put(stream, text);
 }
 
@@ -95,7 +106,7 @@ static void put_authority(struct stream *stream, bool with_port)
         put_random(stream, "abcXYZ019-.", 1, 12);
     if (with_port || random_below(3) == 0) {
         put(stream, ":");
-        put_number(stream, "%u", random_below(65536));
+        put_number(stream, random_below(65536));
     }
 }
 
@@ -146,7 +157,7 @@ static void put_chunked_body(struct stream *stream)
 {
     for (unsigned count = random_below(4); count > 0; count--) {
         unsigned size = 1 + random_below(20);
-        put_number(stream, RANDOM_OF("%x", "%X", "0%x", "0000%X"), size);
+        put_hexadecimal(stream, size);
         put(stream, RANDOM_OF("", "", ";a", "\t;a", ";a=b", ";a=\"b;\\\"c\"", " ; a\t= b ;c"));
         put(stream, "\r\n");
         put_random(stream, "abc\r\n0:", size, 0);
@@ -190,7 +201,7 @@ static void request_make(struct stream *stream)
                             ",", "TE,,close", "x y, close"));
     if (body == 1) {
         char text[16];
-        snprintf(text, sizeof(text), RANDOM_OF("%u", "%u", "000%u"), body_length);
+        snprintf(text, sizeof(text), "%s%u", RANDOM_OF("", "", "000"), body_length);
         put_framing(stream, RANDOM_OF("Content-Length", "content-length"), text);
     } else if (body == 2 && modern) {
         put_framing(stream, "Transfer-Encoding", RANDOM_OF("chunked", "chunked", "Chunked"));

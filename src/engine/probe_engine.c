@@ -10,6 +10,7 @@
 #include <weir/loop.h>
 
 #include "engine/engine.h"
+#include "engine/io_uring.h"
 #include "engine/probe_try.h"
 
 #define RECEIVE_BYTES   2048
@@ -78,7 +79,8 @@ static bool engine_listens(struct weir__probe *probe, const struct weir__engine_
     struct weir_address address;
     int error = ops->open(&exchange.engine, &options);
     if (error != 0) {
-        weir__probe_lacks(probe, "%s", weir_error_text(error));
+        const char *refusal = ops == &weir__io_uring_engine ? weir__io_uring_refusal() : NULL;
+        weir__probe_lacks(probe, "%s", refusal ? refusal : weir_error_text(error));
         return false;
     }
     weir_address_parse(&address, "127.0.0.1:0");

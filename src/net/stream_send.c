@@ -151,35 +151,73 @@ static bool awaits_answer(const struct weir_stream *stream)
     return stream->ledger.acked < stream->unstamped_end;
 }
 
+/* Bytes up to the result are acknowledged. False: the kernel does not say. */
+static bool acked_now(struct weir_stream *stream, uint64_t *acked)
+{
+    uint64_t unacked, accepted = stream->ledger.accepted;
+
+    if (stream->engine->ops->socket_unacked(stream->engine, &stream->socket, &unacked) != 0)
+        return false;
+    /* What the kernel has taken and we have not heard of yet counts as unacknowledged: that is safe. */
+    *acked = unacked < accepted ? accepted - unacked : 0;
+    return true;
+}
+
+/* The first data since a write was accepted: how long did the peer take? */
+static void note_answer(struct weir_stream *stream, uint64_t arrived_ns)
+{
+    uint64_t acked;
+
+    if (arrived_ns >= stream->answer_due_ns + QUICK_ANSWER_MS * NS_PER_MS)
+        stream->quick_answers = 0;
+    else if (stream->quick_answers < QUICK_ANSWERS_MIN - 1)
+        stream->quick_answers++;
+    else if (stream->quick_answers < QUICK_ANSWERS_MIN && acked_now(stream, &acked))
+        stream->quick_answers++;
+    stream->answer_due_ns = 0;
+}
+
 void weir__stream_answered(struct weir_stream *stream, uint64_t arrived_ns)
 {
-    uint64_t unacked;
+    uint64_t acked;
 
-    if (stream->answer_due_ns != 0) {
-        bool quick = arrived_ns < stream->answer_due_ns + QUICK_ANSWER_MS * NS_PER_MS;
-        if (!quick)
-            stream->quick_answers = 0;
-        else if (stream->quick_answers < QUICK_ANSWERS_MIN)
-            stream->quick_answers++;
-        stream->answer_due_ns = 0;
-    }
-    if (!awaits_answer(stream) || !stream->ledger.first)
+    if (stream->answer_due_ns != 0)
+        note_answer(stream, arrived_ns);
+    if (!awaits_answer(stream) || !stream->ledger.first || !acked_now(stream, &acked))
         return;
-    if (stream->engine->ops->socket_unacked(stream->engine, &stream->socket, &unacked) != 0)
-        return;
-    /* What the kernel has taken and we have not heard of yet counts as unacknowledged: that is safe. */
-    if (unacked < stream->ledger.accepted)
-        weir__ledger_reach(&stream->ledger, stream->ledger.accepted - unacked, now_ns(stream));
+    weir__ledger_reach(&stream->ledger, acked, now_ns(stream));
     tell_progress(stream);
 }
 
-static uint64_t check_delay_ms(const struct weir_stream *stream)
+/*
+ * How old the first write must be before the kernel is asked about it. With a stamp of its own to come,
+ * asking is only for the case that it was lost. With other writes behind it, its stamp may have become
+ * theirs: the kernel moves it along when it puts the next bytes into the same packet. Nothing is
+ * acknowledged sooner than a round trip.
+ */
+static uint64_t check_age_ms(const struct weir_stream *stream)
 {
-    bool stamps = stream->source == WEIR_DELIVERY_TX_ACK && !awaits_answer(stream);
-
-    if (awaits_answer(stream) && stream->checks == 0)
+    if (stream->source != WEIR_DELIVERY_TX_ACK)
+        return 0;
+    if (awaits_answer(stream))
         return QUICK_ANSWER_MS;
-    return weir__ledger_check_delay_ms(stamps, stream->rtt_us, stream->checks);
+    if (stream->ledger.first == stream->ledger.last)
+        return weir__ledger_check_delay_ms(true, stream->rtt_us, stream->checks);
+    return stream->rtt_us / 1000u;
+}
+
+/* How long from one question to the next. */
+static uint64_t check_interval_ms(const struct weir_stream *stream)
+{
+    bool stamp_to_come = stream->source == WEIR_DELIVERY_TX_ACK && !awaits_answer(stream) &&
+                         stream->ledger.first == stream->ledger.last;
+
+    return weir__ledger_check_delay_ms(stamp_to_come, stream->rtt_us, stream->checks);
+}
+
+static uint64_t first_age_ms(struct weir_stream *stream)
+{
+    return (now_ns(stream) - stream->ledger.first->accepted_ns) / NS_PER_MS;
 }
 
 /*
@@ -188,8 +226,9 @@ static uint64_t check_delay_ms(const struct weir_stream *stream)
  */
 static void start_check(struct weir_stream *stream)
 {
-    uint64_t delay_ms = check_delay_ms(stream);
     uint64_t now_ms = weir_loop_now_ns(stream->loop) / NS_PER_MS;
+    uint64_t due_ms = check_age_ms(stream), age_ms = first_age_ms(stream);
+    uint64_t delay_ms = age_ms < due_ms ? due_ms - age_ms : check_interval_ms(stream);
 
     if (!weir_timer_is_started(&stream->check_timer) ||
         stream->check_timer.expires_ms > now_ms + delay_ms + 1)
@@ -199,16 +238,14 @@ static void start_check(struct weir_stream *stream)
 static void on_check(struct weir_timer *timer)
 {
     struct weir_stream *stream = timer->context;
-    const struct weir__ledger_entry *first = stream->ledger.first;
 
     if (stream->send_short) {
         stream->send_short = false;
         weir__stream_defer(stream);
     }
-    if (!first)
+    if (!stream->ledger.first)
         return;
-    uint64_t waited_ms = (now_ns(stream) - first->accepted_ns) / NS_PER_MS;
-    if (waited_ms >= check_delay_ms(stream) || stream->source == WEIR_DELIVERY_TCP_INFO) {
+    if (first_age_ms(stream) >= check_age_ms(stream)) {
         stream->checks++;
         if (awaits_answer(stream))
             stream->quick_answers = 0;

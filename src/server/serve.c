@@ -20,7 +20,7 @@
 #include "server/worker.h"
 
 /* How long the access log may take to write what is left when the server ends. */
-#define LOG_DEADLINE_MS 5000
+#define LOG_DEADLINE_MS 1000
 
 struct server {
     struct weir__options *options;

@@ -215,6 +215,9 @@ static void fail(struct weir__transaction *transaction, const struct weir_write_
         return;
     transaction->delivered_by = event->source;
     count_delivered(transaction);
+    /* With delivery off the stream did not ask; this count did. */
+    if (transaction->delivered_bytes > 0 && transaction->delivered_by == WEIR_DELIVERY_NONE)
+        transaction->delivered_by = WEIR_DELIVERY_TCP_INFO;
 }
 
 static void note_first_byte(struct weir__transaction *transaction,

@@ -206,7 +206,7 @@ static int open_site(struct weir__worker *worker)
         weir__site_new(&worker->service.site, worker->options.options->directory, &site_options);
     if (error)
         fprintf(stderr, "weir: cannot serve %s: %s\n", worker->options.options->directory,
-                weir_error_text(error));
+                error == WEIR_EINVAL ? "it is not a folder that exists" : weir_error_text(error));
     return error;
 }
 

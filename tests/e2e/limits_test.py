@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
@@ -14,6 +15,7 @@ import threading
 import time
 import unittest
 from collections.abc import Iterator
+from typing import Any
 
 import support
 from support import Connection, Server, wait_for
@@ -100,6 +102,31 @@ class LimitsTest(unittest.TestCase):
                 thread.join()
         self.assertEqual(server.get("/small").body, SMALL)
 
+    def test_a_header_that_stops(self) -> None:
+        # What had come of it is answered and logged, wherever its beginning is kept by then.
+        whole = "GET /small?whole HTTP/1.1\r\nHost: a\r\n\r\n"
+        begun = "GET /small?begun HTTP/1.1\r\nHost: a\r\nUser-Age"
+        packets = ([begun], [begun[:20], begun[20:]], [whole[:30], whole[30:] + begun])
+        server = self.serve("--header-timeout", "0.5")
+        for count, pieces in enumerate((*packets, [whole, begun], [whole + begun]), 1):
+            with server.connect() as client:
+                for piece in pieces:
+                    client.send(piece)
+                    time.sleep(0.1)
+                if len("".join(pieces)) > len(begun):
+                    self.assertEqual(client.response().body, SMALL)
+                self.assertEqual(client.response().status, 408)
+                self.assertTrue(client.ended())
+
+            def refused() -> list[Any]:
+                lines = [json.loads(line) for line in server.log_lines()]
+                return [line for line in lines if line["status"] == 408]
+
+            wait_for("the line of the refused request", lambda: len(refused()) == count)
+            for entry in refused():
+                told = [entry[name] for name in ("method", "target", "outcome")]
+                self.assertEqual(told, ["GET", "/small?begun", "delivered"])
+
     def test_the_header_clock_starts_with_each_request(self) -> None:
         server = self.serve("--header-timeout", "0.6", "--idle-timeout", "5")
         with server.connect() as client:
@@ -164,7 +191,7 @@ class LimitsTest(unittest.TestCase):
             client.head()
 
             def cut_off() -> bool:
-                with contextlib.suppress(ConnectionResetError):
+                with contextlib.suppress(ConnectionResetError, EOFError):
                     client.take(500)
                 return bool(server.log_lines())
 

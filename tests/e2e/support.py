@@ -2,7 +2,7 @@
 """What the end-to-end tests share: a server under test, a strict client, and a runner.
 
 The environment decides what is tested: WEIR is the program (default: build/weir), WEIR_ENGINES a
-list of engines with commas (default: all), WEIR_SLOW is set where a sanitizer slows everything down.
+list of engines with commas (default: all), WEIR_SLOW is set where a sanitizer slows it down.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ SLOW = bool(os.environ.get("WEIR_SLOW"))
 PATIENCE = 4.0 if SLOW else 1.0
 EXIT_SKIP = 77
 SYS_IO_URING_SETUP = 425
+SO_TIMESTAMPNS = 35
 
 
 def engine_lacking(engine: str) -> str | None:
@@ -113,6 +114,11 @@ class Connection:
         self.channel = channel
         self.buffer = b""
         self.received = 0
+        # By the clock of time.time(): before and after the last send, when the kernel got the last
+        # of the bytes that were received, and when this process came to read them.
+        self.sent_between = (0.0, 0.0)
+        self.arrived_at = self.read_at = 0.0
+        channel.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 
     def __enter__(self) -> Connection:
         return self
@@ -121,7 +127,9 @@ class Connection:
         self.channel.close()
 
     def send(self, data: bytes | str) -> None:
+        before = time.time()
         self.channel.sendall(data.encode("latin-1") if isinstance(data, str) else data)
+        self.sent_between = (before, time.time())
 
     def request(
         self, target: str, method: str = "GET", version: str = "1.1", **fields: str
@@ -137,12 +145,17 @@ class Connection:
         return self.response(method)
 
     def receive_some(self, most: int = 1 << 18) -> bytes:
-        data = self.channel.recv(most)
+        data, control, _, _ = self.channel.recvmsg(most, 64)
+        self.read_at = time.time()
         self.received += len(data)
+        for level, kind, value in control:
+            if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
+                seconds, nanoseconds = struct.unpack("ll", value)
+                self.arrived_at = seconds + nanoseconds / 1e9
         return data
 
     def _fill(self) -> None:
-        data = self.receive_some()
+        data = self.receive_some(4096)
         if not data:
             raise EOFError(f"the connection ended; left over: {self.buffer[:200]!r}")
         self.buffer += data
@@ -216,6 +229,18 @@ class Connection:
             while data := self.receive_some():
                 count += len(data)
         return count
+
+    def discard(self, length: int) -> None:
+        """Reads so many bytes of a body without looking at them."""
+        left = length - len(self.buffer[:length])
+        self.buffer = self.buffer[length:]
+        room = bytearray(1 << 22)
+        while left:
+            count = self.channel.recv_into(room, min(left, len(room)), socket.MSG_TRUNC)
+            if count == 0:
+                raise AssertionError(f"the connection ended {left} bytes too early")
+            left -= count
+            self.received += count
 
     def unread(self) -> int:
         """Bytes that the client's kernel holds for it (SIOCINQ)."""

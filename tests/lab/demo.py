@@ -24,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from demo_chart import Row, chart_svg  # noqa: E402
-from lab import ROOT, Lab, LabUnavailable  # noqa: E402
+from lab import ROOT, Lab, LabUnavailable, root_borrow  # noqa: E402
 
 SIZES_KB = (128, 256, 512, 1024)
 ENGINES = ("io_uring", "epoll", "poll")
@@ -154,9 +154,9 @@ class Table:
 
     def end(self) -> None:
         words = (
-            "write(): the kernel took the last byte; most servers log that. Weir's log: the client's"
-            " kernel acknowledged it. The client: by its own clock, from the first byte it sent to the"
-            f" last it read. Right: within {TOLERANCE_SHARE * 100:g} % of that, or"
+            "write(): the kernel took the last byte; most servers log that. Weir's log: the"
+            " client's kernel acknowledged it. The client: by its own clock, from the first byte it"
+            f" sent to the last it read. Right: within {TOLERANCE_SHARE * 100:g} % of that, or"
             f" {TOLERANCE_SECONDS * 1000:g} ms (one delayed ACK) where that is more."
         )
         print(f"\n{self._faint}{textwrap.fill(words, 92)}{self._plain}\n")
@@ -177,7 +177,8 @@ def measure(
             if not conditions:
                 ping_ms = min(lab.ping() for _ in range(3))
                 congestion = lab.setting("ipv4/tcp_congestion_control")
-                conditions = f"ping {ping_ms:.1f} ms, {congestion}, Linux {platform.release()}"
+                release = platform.release().split("-")[0]
+                conditions = f"ping {ping_ms:.1f} ms, {congestion}, Linux {release}"
                 table.begin(conditions)
             log = folder / f"{engine}.log"
             server_start(lab, weir, engine, files, log)
@@ -199,6 +200,7 @@ def arguments_read() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments_read()
+    root_borrow()
     weir = os.environ.get("WEIR", str(ROOT / "build" / "weir"))
     if not os.access(weir, os.X_OK):
         print(f"demo: there is no program {weir}: build it first", file=sys.stderr)

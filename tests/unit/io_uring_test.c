@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -567,14 +569,26 @@ static void test_end_waits_for_the_bytes(void **context)
 
 /* Cancelling */
 
-static int peer_fill(struct weir__socket *ours)
+/*
+ * Sends until both kernels are full, and stay so: what is still under way would make room again when it
+ * is acknowledged.
+ */
+static void peer_fill(struct weir__socket *ours)
 {
     static uint8_t bytes[65536];
-    ssize_t count, total = 0;
+    struct tcp_info info;
+    socklen_t size = sizeof(info);
+    bool settled = false, moved = true;
 
-    while ((count = send(ours->handle, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0)
-        total += count;
-    return (int)total;
+    for (int i = 0; i < 2000 && (moved || !settled); i++) {
+        moved = false;
+        while (send(ours->handle, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+            moved = true;
+        assert_int_equal(getsockopt(ours->handle, IPPROTO_TCP, TCP_INFO, &info, &size), 0);
+        settled = info.tcpi_unacked == 0;
+        if (!settled)
+            usleep(1000);
+    }
 }
 
 static void test_cancel_each(void **context)

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -449,8 +450,22 @@ static void test_response_outlives_its_file(void **state)
     weir__response_dispose(&response);
 }
 
-/* What is known already is answered with no system call (strict seccomp kills for any) and no
- * memory. */
+/* From now on this thread's every system call kills the process; only exit_group ends it in peace.
+ * The strict mode would kill the thread alone, and ThreadSanitizer's own would live on. */
+static bool forbid_system_calls(void)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+    };
+    struct sock_fprog program = {.len = sizeof(filter) / sizeof(filter[0]), .filter = filter};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+/* What is known already is answered with no system call and no memory. */
 static void test_hit_is_free(void **state)
 {
     (void)state;
@@ -471,19 +486,19 @@ static void test_hit_is_free(void **state)
     if (child == 0) {
         struct weir__response response;
         allocations = 0;
-        if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0)
+        if (!forbid_system_calls())
             _exit(77);
         for (int i = 0; i < COUNT; i++) {
             weir__site_respond(site, &requests[i], &moment, &response);
             weir__response_dispose(&response);
         }
-        syscall(SYS_exit, allocations == 0 ? 0 : 1);
+        syscall(SYS_exit_group, allocations == 0 ? 0 : 1);
     }
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));
     if (WEXITSTATUS(status) == 77) {
-        print_message("no strict seccomp\n");
+        print_message("no seccomp filter\n");
         skip();
     }
     assert_int_equal(WEXITSTATUS(status), 0);
