@@ -132,7 +132,8 @@ static void write_log(const struct weir__transaction *transaction)
         return;
     weir__connection_refresh_info(connection);
     /* The kernel took a byte in the middle of a call that also sent it: the stamp is nearer. */
-    uint64_t accepted_ns = no_later(transaction->accepted_ns, transaction->sent_ns);
+    uint64_t sent_ns = no_later(transaction->sent_ns, transaction->delivered_ns);
+    uint64_t accepted_ns = no_later(transaction->accepted_ns, sent_ns);
     accepted_ns = no_later(accepted_ns, transaction->delivered_ns);
     struct weir__log_entry entry = {
         .wall_ns = weir_loop_wall_ns(service->loop, transaction->request_ns),
@@ -151,7 +152,7 @@ static void write_log(const struct weir__transaction *transaction)
         .send = transaction->uses_file ? WEIR__LOG_SEND_FILE : WEIR__LOG_SEND_COPY,
         .first_byte_ns = no_later(transaction->first_byte_ns, accepted_ns),
         .accepted_ns = accepted_ns,
-        .sent_ns = transaction->sent_ns,
+        .sent_ns = sent_ns,
         .delivered_ns = transaction->delivered_ns,
         .delivered_by = transaction->delivered_by,
         .delivered_bytes = body_part(transaction, transaction->delivered_bytes),
