@@ -21,13 +21,16 @@ struct weir_address {
 #define WEIR_ADDRESS_TEXT_MAX 72
 
 /**
- * Reads "127.0.0.1:8080", "[::1]:8080" or ":8080" (every IPv4 address of this host). Numbers only:
- * names are a resolver's work. Port 0 asks for any free port. Any thread.
- * Returns 0 or WEIR_EINVAL.
+ * Reads "127.0.0.1:8080", "[::1]:8080", "[fe80::1%eth0]:8080" or ":8080" (every IPv4 address of this
+ * host). Numbers only: names are a resolver's work. Port 0 asks for any free port. Any thread.
+ * Returns 0, or WEIR_EINVAL, and then `address` is no address.
  */
 WEIR_API int weir_address_parse(struct weir_address *address, const char *text);
 
-/** Writes "127.0.0.1:8080" or "[::1]:8080" with its final zero. Returns the length. Any thread. */
+/**
+ * Writes "127.0.0.1:8080" or "[::1]:8080" with its final zero; "-" if there is no address. Returns
+ * the length without the zero. Any thread.
+ */
 WEIR_API int weir_address_format(const struct weir_address *address,
                                  char text[WEIR_ADDRESS_TEXT_MAX]);
 

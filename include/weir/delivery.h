@@ -7,8 +7,8 @@
 #include <weir/visibility.h>
 
 /**
- * The stages of one write, as bits. They happen in this order, but that of `released` and the two
- * after it may differ under zero copy.
+ * The stages of one write, as bits. Today they happen in this order; a later version may release
+ * memory after it was sent or delivered (zero copy), so do not count on `released` coming second.
  */
 enum weir_stage {
     WEIR_STAGE_ACCEPTED = 1 << 0,  /**< the kernel took the last byte: what write() calls done */
@@ -20,26 +20,30 @@ enum weir_stage {
 
 /** By what means a stage is known. */
 enum weir_delivery_source {
-    WEIR_DELIVERY_NONE,     /**< it is not known */
-    WEIR_DELIVERY_TX_ACK,   /**< the kernel's transmit time stamp (networking/timestamping.rst) */
-    WEIR_DELIVERY_TCP_INFO, /**< the count of acknowledged bytes; the time is when it was read */
+    WEIR_DELIVERY_NONE,   /**< it is not known */
+    WEIR_DELIVERY_TX_ACK, /**< the kernel's transmit time stamp (networking/timestamping.rst) */
+    /** The kernel's count of (un)acknowledged bytes (TCP_INFO, SIOCOUTQ); the time is when it was read. */
+    WEIR_DELIVERY_TCP_INFO,
 };
 
-/** "none", "tx_ack" or "tcp_info". */
+/** "none", "tx_ack" or "tcp_info". Any thread; static text. */
 WEIR_API const char *weir_delivery_source_name(enum weir_delivery_source source);
 
 /** What a write's callback is told. Valid during the callback. Times: see weir_loop_now_ns. */
 struct weir_write_event {
     enum weir_stage stage;
-    /** When the stage happened, by the kernel's own stamp where there is one. 0 = unknown. */
+    /**
+     * When the stage happened, by the kernel's own stamp where there is one; ACCEPTED and RELEASED, when
+     * the send's completion was seen. 0 = it happened, but when is not known (SENT, its stamp lost).
+     */
     uint64_t at_ns;
-    /** When the kernel took the write's first byte; 0 if it took none. */
+    /** When the kernel was seen to have taken the write's first byte; 0 if it took none. */
     uint64_t first_byte_ns;
-    /** For SENT and DELIVERED, how it is known; for FAILED, how `bytes` is known. */
+    /** For SENT and DELIVERED, how the time is known; for FAILED, how `bytes` is; else NONE. */
     enum weir_delivery_source source;
     /** Bytes of this write that reached the stage; for FAILED, those known to be delivered. */
     uint64_t bytes;
-    /** For FAILED: how many of its bytes the kernel had taken. */
+    /** How many of its bytes the kernel had taken: fewer than all for FAILED only. */
     uint64_t accepted_bytes;
     /** For FAILED, why: WEIR_ERESET, WEIR_ETIMEDOUT, WEIR_EABORTED, WEIR_ETRUNCATED, ...; else 0.
      */

@@ -29,10 +29,10 @@ enum weir_error {
     WEIR_EIO = -18,           /**< any other failure of the operating system */
 };
 
-/** One sentence for an error code, without a full stop. Any thread; the text is static. */
+/** A few words for an error code, without a full stop. Any thread; the text is static. */
 WEIR_API const char *weir_error_text(int error);
 
-/** The name of an error code, such as "WEIR_ERESET". Any thread; the text is static. */
+/** The name of an error code, such as "WEIR_ERESET", or "0". Any thread; the text is static. */
 WEIR_API const char *weir_error_name(int error);
 
 #endif

@@ -14,15 +14,20 @@ struct weir_loop;
 struct weir_listener;
 
 /**
- * A peer connected. The callee owns `stream` and must set its handler, close or abort it before it
- * returns. `stream` NULL: accepting failed with `error` (WEIR_EMFILE, WEIR_ENOBUFS, WEIR_ENOMEM,
- * WEIR_EIO); the listener tries again by itself after WEIR_ACCEPT_RETRY_MS.
+ * A peer connected. Runs on the loop's thread, never inside weir_listener_start. The callee owns
+ * `stream` and must set its handler, close or abort it before it returns. `stream` NULL: accepting
+ * failed with `error` (WEIR_EMFILE, WEIR_ENOBUFS, WEIR_ENOMEM, WEIR_EACCESS, WEIR_EIO); the listener
+ * tries again by itself after WEIR_ACCEPT_RETRY_MS, or goes on at once where memory for this one
+ * connection was missing, which has then been reset.
  */
 typedef void (*weir_accept_fn)(struct weir_listener *listener, struct weir_stream *stream,
                                int error);
 #define WEIR_ACCEPT_RETRY_MS 100
 
-/** Runs once, after weir_listener_close; no accept follows it. Then the listener is freed. */
+/**
+ * Runs once, after weir_listener_close and never inside it; no accept follows it. Then the listener is
+ * freed.
+ */
 typedef void (*weir_listener_close_fn)(struct weir_listener *listener);
 
 struct weir_listener_options {
@@ -35,18 +40,22 @@ struct weir_listener_options {
 WEIR_API void weir_listener_options_init(struct weir_listener_options *options);
 
 /**
- * Listens at `address` and starts to accept. `options` may be NULL.
- * Returns 0, WEIR_EADDRINUSE, WEIR_EADDRNOTAVAIL, WEIR_EACCESS, WEIR_EMFILE, WEIR_ENOMEM,
- * WEIR_EINVAL or WEIR_EIO.
+ * Listens at `address` and starts to accept. `address` and `options`, which may be NULL, are copied.
+ * Returns 0, WEIR_EADDRINUSE, WEIR_EADDRNOTAVAIL, WEIR_EACCESS, WEIR_EMFILE, WEIR_ENOBUFS,
+ * WEIR_ENOMEM, WEIR_EINVAL or WEIR_EIO.
  */
 WEIR_API int weir_listener_start(struct weir_listener **listener, struct weir_loop *loop,
                                  const struct weir_address *address,
                                  const struct weir_listener_options *options,
                                  weir_accept_fn on_accept, void *context);
 
+/** What was given to weir_listener_start. */
 WEIR_API void *weir_listener_context(const struct weir_listener *listener);
 
-/** Stops accepting for now; peers wait in the kernel's backlog. */
+/**
+ * Stops accepting for now; peers wait in the kernel's backlog. What io_uring had accepted before it
+ * heard of this is still told.
+ */
 WEIR_API void weir_listener_pause(struct weir_listener *listener);
 /** Accepts again. */
 WEIR_API void weir_listener_resume(struct weir_listener *listener);
@@ -55,7 +64,10 @@ WEIR_API void weir_listener_resume(struct weir_listener *listener);
 WEIR_API int weir_listener_address(const struct weir_listener *listener,
                                    struct weir_address *address);
 
-/** Stops listening. `on_close` (may be NULL) follows; accepted streams live on. */
+/**
+ * Stops listening. `on_close` (may be NULL) follows; accepted streams live on, and peers that were not
+ * told of yet are reset. Call it once.
+ */
 WEIR_API void weir_listener_close(struct weir_listener *listener, weir_listener_close_fn on_close);
 
 #endif

@@ -22,13 +22,26 @@ enum weir_engine_kind {
     WEIR_ENGINE_POLL,     /**< POSIX */
 };
 
+#define WEIR_RECEIVE_BYTES_MAX   (16u << 20)
+#define WEIR_RECEIVE_BUFFERS_MAX 32768u /**< of a buffer ring (Linux, io_uring/kbuf.c) */
+
 struct weir_loop_options {
     enum weir_engine_kind engine;
-    /** Streams record when their writes were delivered. Off saves the kernel's stamps. */
+    /**
+     * Streams find out when their writes were sent and delivered, and data has the kernel's receive
+     * stamp. Off saves all of that; writes that ask for SENT or DELIVERED then end in FAILED with
+     * WEIR_ENOTSUP.
+     */
     bool delivery;
-    /** Bytes received at a time, and the size of each io_uring receive buffer. Default 16 KiB. */
+    /**
+     * Bytes received at a time, and the size of each io_uring receive buffer, at most
+     * WEIR_RECEIVE_BYTES_MAX. Default 16 KiB.
+     */
     uint32_t receive_bytes;
-    /** How many receive buffers io_uring gets to choose from; a power of two. Default 256. */
+    /**
+     * How many receive buffers io_uring gets to choose from, for all streams of the loop; a power of
+     * two, at most WEIR_RECEIVE_BUFFERS_MAX. Default 256.
+     */
     uint32_t receive_buffers;
 };
 
@@ -37,25 +50,32 @@ WEIR_API void weir_loop_options_init(struct weir_loop_options *options);
 
 /**
  * Makes a loop. `options` may be NULL for the defaults. Call it on the thread that will run the
- * loop: io_uring binds itself to the thread that first submits. Returns 0, WEIR_EINVAL,
- * WEIR_ENOMEM, WEIR_EMFILE, or WEIR_ENOTSUP when the engine asked for by name cannot be had (AUTO
- * falls back instead).
+ * loop: io_uring belongs to the thread of the first run. Returns 0, WEIR_EINVAL, WEIR_ENOMEM,
+ * WEIR_EMFILE, or WEIR_ENOTSUP when the engine asked for by name cannot be had (AUTO falls back
+ * instead).
  */
 WEIR_API int weir_loop_new(struct weir_loop **loop, const struct weir_loop_options *options);
 
-/** Frees a loop that does not run and on which no stream, listener or started timer is left. */
+/**
+ * Frees a loop that does not run and on which no stream, listener or started timer is left. NULL is
+ * fine.
+ */
 WEIR_API void weir_loop_free(struct weir_loop *loop);
 
 /** Runs callbacks until weir_loop_stop. Returns 0, or WEIR_EIO if the engine failed for good. */
 WEIR_API int weir_loop_run(struct weir_loop *loop);
 
 /**
- * Waits at most `wait_ms` (-1: until something happens) and runs what is due, for callers with a
- * loop of their own. Returns 0 or WEIR_EIO.
+ * Runs one round: waits at most `wait_ms` (-1: until something happens) and runs what is due, for
+ * callers with a loop of their own. Does not wait where calls made since the last round left work to
+ * be done. Returns 0 or WEIR_EIO. weir_loop_stop does not concern it, but ends its wait.
  */
 WEIR_API int weir_loop_run_once(struct weir_loop *loop, int64_t wait_ms);
 
-/** Makes weir_loop_run return once the callbacks of this round have run. Any thread. */
+/**
+ * Makes weir_loop_run return once the callbacks of this round have run; the next weir_loop_run, if
+ * none is going on. Any thread.
+ */
 WEIR_API void weir_loop_stop(struct weir_loop *loop);
 
 /**
@@ -67,18 +87,22 @@ typedef void (*weir_post_fn)(struct weir_loop *loop, void *context);
 WEIR_API int weir_loop_post(struct weir_loop *loop, weir_post_fn function, void *context);
 
 /**
- * When this round of callbacks began, in nanoseconds of CLOCK_MONOTONIC (virtual time in
- * simulation). All times that libweir reports are on this clock. Loop's thread.
+ * The time, in nanoseconds of CLOCK_MONOTONIC (virtual time in simulation). In callbacks it is that of
+ * the round: read when a round first needs it after its wait, and the same until the next one's wait is
+ * over. All times that libweir reports are on this clock. Loop's thread.
  */
 WEIR_API uint64_t weir_loop_now_ns(const struct weir_loop *loop);
 
-/** The wall clock's nanoseconds since 1970 (CLOCK_REALTIME) for a time of this loop's clock. */
+/**
+ * The wall clock's nanoseconds since 1970 (CLOCK_REALTIME) for a time of this loop's clock, by what the
+ * two clocks say now. Loop's thread.
+ */
 WEIR_API uint64_t weir_loop_wall_ns(const struct weir_loop *loop, uint64_t monotonic_ns);
 
 /** The engine's name: "io_uring", "epoll", "poll" or "sim". Static text. */
 WEIR_API const char *weir_loop_engine_name(const struct weir_loop *loop);
 
-/** Why AUTO passed better engines over, one sentence, or NULL if it did not. Static text. */
+/** Why AUTO did not take io_uring, a few words, or NULL if it did or was not asked. Static text. */
 WEIR_API const char *weir_loop_fallback_reason(const struct weir_loop *loop);
 
 #endif

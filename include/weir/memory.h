@@ -6,7 +6,10 @@
 
 #include <weir/visibility.h>
 
-/** Where libweir's memory comes from. Each function behaves like its namesake of the C library. */
+/**
+ * Where libweir's memory comes from. The functions behave like malloc, calloc, realloc, aligned_alloc
+ * and free: NULL when memory is out, and `release` takes NULL.
+ */
 struct weir_memory {
     void *(*allocate)(size_t size);
     void *(*allocate_zeroed)(size_t count, size_t size);

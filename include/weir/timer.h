@@ -10,7 +10,10 @@
 struct weir_loop;
 struct weir_timer;
 
-/** Runs on the loop's thread, once for each start. It may start or free its own timer. */
+/**
+ * Runs on the loop's thread, once for each start that is not stopped or started anew before. It may
+ * start or free its own timer.
+ */
 typedef void (*weir_timer_fn)(struct weir_timer *timer);
 
 /**
@@ -31,7 +34,9 @@ struct weir_timer {
 WEIR_API void weir_timer_init(struct weir_timer *timer, struct weir_loop *loop,
                               weir_timer_fn on_expire, void *context);
 
-/** (Re)starts the timer: `on_expire` runs once, not before `delay_ms` have passed. Loop's thread.
+/**
+ * (Re)starts the timer: `on_expire` runs once, not before `delay_ms` have passed since
+ * weir_loop_now_ns, and never inside this call. Loop's thread.
  */
 WEIR_API void weir_timer_start(struct weir_timer *timer, uint64_t delay_ms);
 

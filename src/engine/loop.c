@@ -31,6 +31,7 @@ struct weir_loop {
     struct weir__engine *engine;
     struct weir__wheel wheel;
     uint64_t now_ns;
+    bool in_round;     /* callbacks may be running */
     bool now_is_fresh; /* now_ns was read in this round */
     bool delivery;
     const char *fallback_reason;
@@ -99,7 +100,9 @@ int weir_loop_new(struct weir_loop **loop, const struct weir_loop_options *optio
         options = &defaults;
     }
     uint32_t buffers = options->receive_buffers;
-    if (options->receive_bytes == 0 || buffers == 0 || (buffers & (buffers - 1)) != 0)
+    if (options->receive_bytes == 0 || options->receive_bytes > WEIR_RECEIVE_BYTES_MAX)
+        return WEIR_EINVAL;
+    if (buffers == 0 || buffers > WEIR_RECEIVE_BUFFERS_MAX || (buffers & (buffers - 1)) != 0)
         return WEIR_EINVAL;
 
     struct weir__engine_options engine_options = {
@@ -224,6 +227,8 @@ int weir_loop_run_once(struct weir_loop *loop, int64_t wait_ms)
     /* What the caller did since the last round may be what ends now, and with it all there is to wait for. */
     bool caller_acted = !weir__list_is_empty(&loop->deferred);
 
+    loop->in_round = true;
+    loop->now_is_fresh = false;
     run_deferred(loop);
     uint64_t limit_ns = caller_acted ? 0 : wait_limit_ns(loop, wait_ms);
     loop->now_is_fresh = false;
@@ -231,6 +236,7 @@ int weir_loop_run_once(struct weir_loop *loop, int64_t wait_ms)
     run_timers(loop);
     run_posts(loop);
     run_deferred(loop);
+    loop->in_round = false;
     return error;
 }
 
@@ -276,6 +282,9 @@ int weir_loop_post(struct weir_loop *loop, weir_post_fn function, void *context)
 
 uint64_t weir_loop_now_ns(const struct weir_loop *loop)
 {
+    /* Between rounds there is no telling how long the caller stays away. */
+    if (!loop->in_round)
+        return loop->engine->ops->now_ns(loop->engine);
     if (!loop->now_is_fresh) {
         struct weir_loop *cache = (struct weir_loop *)loop;
         cache->now_ns = loop->engine->ops->now_ns(loop->engine);

@@ -50,8 +50,8 @@ struct weir__log_entry {
     struct weir__text user_agent; /* combined only */
 
     unsigned status;
-    uint64_t body_bytes;      /* the response's body */
-    uint64_t wire_bytes;      /* all of the response: head, body, framing */
+    uint64_t wire_bytes;      /* of the response, head and all, taken by the kernel */
+    uint64_t body_bytes;      /* of these, the body's */
     uint64_t delivered_bytes; /* of the body, known to have reached the peer */
 
     const char *engine;

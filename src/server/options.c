@@ -36,7 +36,7 @@
     "  --log-format json|combined (default json)\n"                                                \
     "  --max-connections N        open at a time, of all threads together (default 10000)\n"       \
     "  --header-timeout SECONDS   for a request's head to arrive (default 10)\n"                   \
-    "  --body-timeout SECONDS     for the next bytes of a request's body (default 30)\n"           \
+    "  --body-timeout SECONDS     for the rest of a request's body (default 30)\n"                 \
     "  --idle-timeout SECONDS     between requests of one connection (default 60)\n"               \
     "  --min-rate BYTES_PER_SECOND\n"                                                              \
     "                             a client that takes less, on the average of the send\n"          \

@@ -56,8 +56,6 @@ static void case_run(void **state)
 
     if (c->fixture.open_result != 0)
         engine_skip(&c->fixture, weir_error_text(c->fixture.open_result));
-    if (c->test->kernel && !c->entry->kernel)
-        engine_skip(&c->fixture, "has no real sockets");
     c->test->run(&c->fixture);
     c->fixture.passed = true;
 }
@@ -83,6 +81,8 @@ int engine_suite_run(const char *suite, const struct engine_test *tests, size_t 
     for (size_t e = 0; e < ENTRY_COUNT; e++) {
         for (size_t t = 0; t < count; t++) {
             struct engine_case *c = &cases[total];
+            if (tests[t].kernel && !entries[e].kernel)
+                continue;
             c->entry = &entries[e];
             c->test = &tests[t];
             (void)snprintf(c->name, sizeof(c->name), "%s: %s", c->entry->name, c->test->name);

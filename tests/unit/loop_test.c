@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include <linux/seccomp.h>
 
@@ -108,6 +109,27 @@ static void test_timers_start_and_stop_in_callbacks(void **state)
     assert_int_equal(second.count, 0);
     assert_int_equal(moved.count, 1);
     assert_true(moved.expired_ns - start_ns >= 30 * 1000000u);
+    weir_loop_free(loop);
+}
+
+static void test_time_passes_between_rounds(void **state)
+{
+    const struct timespec pause = {.tv_nsec = 30 * 1000000};
+    struct alarm alarm = {.count = 0};
+    struct weir_loop *loop;
+
+    (void)state;
+    assert_int_equal(weir_loop_new(&loop, NULL), 0);
+    weir_timer_init(&alarm.timer, loop, on_alarm, &alarm);
+    uint64_t before_ns = weir_loop_now_ns(loop);
+    assert_int_equal(weir_loop_run_once(loop, 0), 0);
+    nanosleep(&pause, NULL);
+    assert_true(weir_loop_now_ns(loop) - before_ns >= 30 * 1000000u);
+    uint64_t start_ns = weir_loop_now_ns(loop);
+    weir_timer_start(&alarm.timer, 20);
+    while (alarm.count == 0)
+        assert_int_equal(weir_loop_run_once(loop, -1), 0);
+    assert_true(alarm.expired_ns - start_ns >= 20 * 1000000u);
     weir_loop_free(loop);
 }
 
@@ -231,7 +253,12 @@ static void test_options_are_checked(void **state)
     options.receive_buffers = 100;
     assert_int_equal(weir_loop_new(&loop, &options), WEIR_EINVAL);
     weir_loop_options_init(&options);
+    options.receive_buffers = 2 * WEIR_RECEIVE_BUFFERS_MAX;
+    assert_int_equal(weir_loop_new(&loop, &options), WEIR_EINVAL);
+    weir_loop_options_init(&options);
     options.receive_bytes = 0;
+    assert_int_equal(weir_loop_new(&loop, &options), WEIR_EINVAL);
+    options.receive_bytes = WEIR_RECEIVE_BYTES_MAX + 1;
     assert_int_equal(weir_loop_new(&loop, &options), WEIR_EINVAL);
     weir_loop_options_init(&options);
     options.engine = (enum weir_engine_kind)77;
@@ -315,6 +342,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_timers_are_never_early),
         cmocka_unit_test(test_timers_start_and_stop_in_callbacks),
+        cmocka_unit_test(test_time_passes_between_rounds),
         cmocka_unit_test(test_run_once_waits_no_longer_than_told),
         cmocka_unit_test(test_posts_from_threads_run_once_in_order),
         cmocka_unit_test(test_posts_are_bounded_and_may_be_left),
