@@ -74,6 +74,7 @@ static void begin_rate_window(struct weir__connection *connection, uint64_t take
 {
     connection->rate_taken = taken;
     connection->rate_owed = connection->wire_queued - taken;
+    connection->rate_assumed = false;
     set_deadline(connection, connection->service->options->send_timeout_ms);
 }
 
@@ -93,7 +94,8 @@ static void end_rate_window(struct weir__connection *connection)
 
     if (due == 0)
         due = 1;
-    if (taken >= (due < connection->rate_owed ? due : connection->rate_owed))
+    if (connection->rate_assumed ||
+        taken >= (due < connection->rate_owed ? due : connection->rate_owed))
         begin_rate_window(connection, total);
     else
         abort_for_timeout(connection);
@@ -225,8 +227,11 @@ static void send_response(struct weir__connection *connection,
     weir__transaction_send(transaction);
     if (!keep_alive && !weir_stream_is_closing(connection->stream))
         finish_after_responses(connection);
-    if (first && !weir_stream_is_closing(connection->stream))
+    if (first && !weir_stream_is_closing(connection->stream)) {
         begin_rate_window(connection, transaction_start);
+        /* A response whose delivery nobody waits for is over when the kernel has it. */
+        connection->rate_assumed = !connection->service->options->delivery;
+    }
 }
 
 /* Answers what is not a request, and ends the connection: where the next one begins is not known. */
@@ -351,6 +356,7 @@ static size_t read_head(struct weir__connection *connection, const char *data, s
 static bool is_full(const struct weir__connection *connection)
 {
     return connection->transaction_count >= WEIR__CONNECTION_PIPELINE_MAX ||
+           connection->text_bytes >= WEIR__CONNECTION_TEXT_MAX ||
            weir_stream_queue_room(connection->stream) < WEIR__RESPONSE_SEGMENTS_MAX + 1;
 }
 

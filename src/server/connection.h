@@ -22,6 +22,12 @@
  */
 #define WEIR__CONNECTION_PIPELINE_MAX 64
 
+/*
+ * Text of requests, kept for the log, that one connection may cause before it is read no further. A few
+ * heads may be as long as they like; 64 of them would be two megabytes for each connection.
+ */
+#define WEIR__CONNECTION_TEXT_MAX (64u * 1024u)
+
 /* A request body is of no use to a file server. So much of one is read to keep the connection. */
 #define WEIR__CONNECTION_BODY_DISCARD_MAX (1024u * 1024u)
 
@@ -34,6 +40,7 @@ struct weir__connection {
     struct weir_stream *stream;
     struct weir__list transactions;
     unsigned transaction_count;
+    size_t text_bytes; /* allocated by the transactions */
 
     struct weir__h1_parser parser;
     struct weir__h1_body body;
@@ -45,7 +52,7 @@ struct weir__connection {
 
     bool waiting; /* for its turn: nothing is read from it */
     bool in_body;
-    bool blocked;     /* read_stop, because of WEIR__CONNECTION_PIPELINE_MAX */
+    bool blocked;     /* read_stop, because of one of the bounds above */
     bool last;        /* no request after the ones in the works: input is discarded */
     bool input_ended; /* the peer's FIN */
     bool closing;
@@ -54,6 +61,7 @@ struct weir__connection {
     uint64_t deadline_ns; /* the timer looks at it when it expires, and goes on */
     uint64_t rate_taken;  /* bytes that the peer had taken when the present rate window began */
     uint64_t rate_owed;   /* bytes the peer had yet to take then */
+    bool rate_assumed;    /* `rate_taken` may be more than the peer had taken */
 
     uint64_t wire_queued; /* bytes given to the stream since it began */
     uint64_t info_ns;     /* when the two below were asked for; 0 = never */

@@ -47,6 +47,8 @@ static int copy_request(struct weir__transaction *transaction, const struct weir
         if (!room)
             return WEIR_ENOMEM;
         transaction->allocated_text = room;
+        transaction->allocated_bytes = length;
+        transaction->connection->text_bytes += length;
     }
     transaction->version_major = request->version_major;
     transaction->version_minor = request->version_minor;
@@ -130,7 +132,8 @@ static void write_log(const struct weir__transaction *transaction)
         return;
     weir__connection_refresh_info(connection);
     /* The kernel took a byte in the middle of a call that also sent it: the stamp is nearer. */
-    uint64_t accepted_ns = no_later(transaction->accepted_ns, transaction->sent_ns);
+    uint64_t sent_ns = no_later(transaction->sent_ns, transaction->delivered_ns);
+    uint64_t accepted_ns = no_later(transaction->accepted_ns, sent_ns);
     accepted_ns = no_later(accepted_ns, transaction->delivered_ns);
     struct weir__log_entry entry = {
         .wall_ns = weir_loop_wall_ns(service->loop, transaction->request_ns),
@@ -149,7 +152,7 @@ static void write_log(const struct weir__transaction *transaction)
         .send = transaction->uses_file ? WEIR__LOG_SEND_FILE : WEIR__LOG_SEND_COPY,
         .first_byte_ns = no_later(transaction->first_byte_ns, accepted_ns),
         .accepted_ns = accepted_ns,
-        .sent_ns = transaction->sent_ns,
+        .sent_ns = sent_ns,
         .delivered_ns = transaction->delivered_ns,
         .delivered_by = transaction->delivered_by,
         .delivered_bytes = body_part(transaction, transaction->delivered_bytes),
@@ -181,6 +184,7 @@ static void end_if_done(struct weir__transaction *transaction)
     write_log(transaction);
     release_response(transaction);
     weir__release(transaction->allocated_text);
+    connection->text_bytes -= transaction->allocated_bytes;
     weir__list_remove(&transaction->link);
     connection->transaction_count--;
     weir__pool_give(&connection->service->transaction_pool, transaction);
@@ -212,6 +216,9 @@ static void fail(struct weir__transaction *transaction, const struct weir_write_
         return;
     transaction->delivered_by = event->source;
     count_delivered(transaction);
+    /* With delivery off the stream did not ask; this count did. */
+    if (transaction->delivered_bytes > 0 && transaction->delivered_by == WEIR_DELIVERY_NONE)
+        transaction->delivered_by = WEIR_DELIVERY_TCP_INFO;
 }
 
 static void note_first_byte(struct weir__transaction *transaction,

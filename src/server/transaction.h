@@ -43,6 +43,7 @@ struct weir__transaction {
     uint8_t version_major, version_minor;
     struct weir__text method, target, host, referer, user_agent;
     char *allocated_text;
+    size_t allocated_bytes;
     char text[WEIR__TRANSACTION_TEXT_BYTES];
 };
 

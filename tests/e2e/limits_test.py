@@ -21,6 +21,7 @@ import support
 from support import Connection, Server, wait_for
 
 HUGE_BYTES = 64 * 1024 * 1024
+LARGE_BYTES = 1_500_000
 SMALL = b"hello\n"
 # A timeout may come that much late, or early by the grain of a timer.
 LATE_SECONDS = 1.0
@@ -38,6 +39,7 @@ class LimitsTest(unittest.TestCase):
         cls.addClassCleanup(shutil.rmtree, cls.root)
         (cls.root / "small").write_bytes(SMALL)
         support.sparse_file(cls.root / "huge", HUGE_BYTES)
+        support.sparse_file(cls.root / "large", LARGE_BYTES)
 
     def serve(self, *options: str) -> Server:
         server = Server(self.root, *options, engine=self.engine)
@@ -198,6 +200,20 @@ class LimitsTest(unittest.TestCase):
         self.assertEqual(entry["outcome"], "timeout")
         self.assertLess(entry["delivered_bytes"], HUGE_BYTES)
 
+    def test_a_reader_whom_the_kernel_still_owes_the_response_before(self) -> None:
+        # Without delivery a response is over when the kernel has it, long before the client does.
+        server = self.serve("--delivery", "off", "--min-rate", "100000", "--send-timeout", "1")
+        with server.connect(receive_bytes=65536) as client:
+            client.request("/large")
+            server.log_of("/large")
+            client.request("/huge")
+            began = time.monotonic()
+            while time.monotonic() - began < 2.5:
+                self.assertTrue(client.receive_some(50_000))
+                time.sleep(0.1)
+            client.reset()
+        self.assertEqual(server.log_of("/huge")["outcome"], "reset")
+
     def test_a_reader_above_the_minimum_rate(self) -> None:
         server = self.serve("--min-rate", "50000", "--send-timeout", "1")
         with server.connect(receive_bytes=65536) as client:
@@ -209,6 +225,20 @@ class LimitsTest(unittest.TestCase):
                 time.sleep(0.1)
             client.reset()
         self.assertEqual(server.log_of("/huge")["outcome"], "reset")
+
+    def test_long_heads_fill_the_pipeline_sooner(self) -> None:
+        server = self.serve()
+        with server.connect(receive_bytes=16384) as client:
+            client.channel.settimeout(0.5 * support.PATIENCE)
+            with contextlib.suppress(TimeoutError):
+                for _ in range(60):
+                    client.request("/huge", Referer="r" * 30_000)
+            client.wait_until_quiet()
+            client.reset()
+        # Each that was begun has a line. Two are below the bound of 64 KiB, the third reaches it.
+        self.assertEqual(server.get("/small").body, SMALL)
+        entries = sorted(entry["target"] for entry in server.log(4))
+        self.assertEqual(entries, ["/huge"] * 3 + ["/small"])
 
     def test_the_connection_limit(self) -> None:
         server = self.serve("--max-connections", "3", "--threads", "1")
