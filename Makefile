@@ -52,6 +52,7 @@ sim:
 
 install: build
 	@DESTDIR='$(DESTDIR)' cmake --install build
+	@if [ -z '$(DESTDIR)' ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
 
 clean:
 	rm -rf build build-*

@@ -63,6 +63,8 @@ class SignalsTest(unittest.TestCase):
                 server.connect(timeout=1).channel.close()
             except ConnectionRefusedError:
                 return True
+            except ConnectionResetError:
+                pass  # it was closed during our handshake
             return False
 
         wait_for("the port to be closed", refused, 2)

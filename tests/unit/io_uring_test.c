@@ -121,11 +121,11 @@ static void engine_make(bool delivery, bool by_command, uint32_t bytes, uint32_t
     const char *reason;
 
     if (weir__io_uring_probe(&features, &reason)) {
-        print_message("skipped: %s\n", reason);
+        printf("SKIP: io_uring: %s\n", reason);
         skip();
     }
     if (by_command && !features.stamp_command) {
-        print_message("skipped: no TX_TIMESTAMP command before Linux 6.17\n");
+        printf("SKIP: io_uring: no TX_TIMESTAMP command before Linux 6.17\n");
         skip();
     }
     features.stamp_command = by_command;
@@ -180,7 +180,7 @@ static void test_probe(void **context)
     (void)context;
     if (weir__io_uring_probe(&features, &reason)) {
         assert_non_null(reason);
-        print_message("skipped: %s\n", reason);
+        printf("SKIP: io_uring: %s\n", reason);
         skip();
     }
     assert_null(reason);
@@ -262,8 +262,10 @@ static void test_no_descriptors(void **context)
         int error = open_in_child(descriptors_limit, (unsigned)first + left, text, sizeof(text));
 
         opened = error == 0;
-        if (error == WEIR_ENOTSUP)
+        if (error == WEIR_ENOTSUP) {
+            printf("SKIP: io_uring: %s\n", weir_error_text(error));
             skip();
+        }
         if (!opened)
             assert_int_equal(error, WEIR_EMFILE);
         assert_true(left > 0 || !opened);
@@ -295,8 +297,10 @@ static void test_no_memory(void **context)
     long count;
 
     (void)context;
-    if (weir__io_uring_probe(&features, &reason))
+    if (weir__io_uring_probe(&features, &reason)) {
+        printf("SKIP: io_uring: %s\n", reason);
         skip();
+    }
     before = dup(0);
     close(before);
     weir_memory_replace(&failing);

@@ -34,7 +34,7 @@ static struct weir__probe probe_without(enum weir__probe_id id,
     struct weir__probe probe;
     probe_id = id;
     if (!test_run_without(forbidden, probe_into, &probe, sizeof(probe))) {
-        print_message("skipped: no seccomp filter may be set up here\n");
+        printf("SKIP: no seccomp filter may be set up here\n");
         skip();
     }
     return probe;
@@ -136,6 +136,11 @@ static void a_call_that_hangs_is_ended(void **state)
     static const struct test_forbidden ring = {SYS_io_uring_setup, ANY, ANY,
                                                SECCOMP_RET_USER_NOTIF};
     (void)state;
+    /* Of two filters the one that refuses wins, as it does in most containers. */
+    if (strstr(probe_now(WEIR__PROBE_URING_SETUP).text, "a seccomp filter is in force")) {
+        printf("SKIP: a filter from outside refuses io_uring before ours can hold it\n");
+        skip();
+    }
     struct weir__probe probe = probe_without(WEIR__PROBE_URING_SETUP, &ring);
     assert_string_equal(probe.text, "no answer within 2000 ms");
     assert_false(probe.works);
