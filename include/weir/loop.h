@@ -43,6 +43,11 @@ struct weir_loop_options {
      * two, at most WEIR_RECEIVE_BUFFERS_MAX. Default 256.
      */
     uint32_t receive_buffers;
+    /**
+     * Bytes that had been read when their streams were told to stop reading, and that the loop keeps for
+     * all of them. A stream that would bring more is reset, with WEIR_ENOBUFS. Default 64 MiB.
+     */
+    uint64_t held_bytes_max;
 };
 
 /** Fills in the defaults: engine AUTO, delivery on. */

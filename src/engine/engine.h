@@ -235,6 +235,10 @@ enum weir__loop_pool {
 struct weir__pool *weir__loop_pool(struct weir_loop *loop, enum weir__loop_pool which,
                                    size_t object_bytes);
 
+/* Counts bytes of input that a stream holds for later. Returns false if that is too much for the loop. */
+bool weir__loop_hold(struct weir_loop *loop, size_t bytes);
+void weir__loop_unhold(struct weir_loop *loop, size_t bytes);
+
 /* Whether the loop's streams are to record delivery. */
 bool weir__loop_delivery(const struct weir_loop *loop);
 

@@ -34,6 +34,7 @@ struct weir_loop {
     bool in_round;     /* callbacks may be running */
     bool now_is_fresh; /* now_ns was read in this round */
     bool delivery;
+    uint64_t held_bytes, held_bytes_max;
     const char *fallback_reason;
     struct weir__list deferred;
     struct weir__pool pools[WEIR__LOOP_POOLS];
@@ -53,6 +54,7 @@ void weir_loop_options_init(struct weir_loop_options *options)
         .delivery = true,
         .receive_bytes = 16 * 1024,
         .receive_buffers = 256,
+        .held_bytes_max = 64u << 20,
     };
 }
 
@@ -139,6 +141,7 @@ int weir__loop_new_on(struct weir_loop **result, struct weir__engine *engine,
     }
     loop->engine = engine;
     loop->delivery = options->delivery;
+    loop->held_bytes_max = options->held_bytes_max;
     weir__list_init(&loop->deferred);
     loop->posts_end = &loop->posts_first;
     weir__wheel_init(&loop->wheel, engine->ops->now_ns(engine) / NS_PER_MS);
@@ -151,6 +154,7 @@ void weir_loop_free(struct weir_loop *loop)
     if (!loop)
         return;
     assert(weir__list_is_empty(&loop->deferred));
+    assert(loop->held_bytes == 0);
     while (loop->posts_first) {
         struct post *post = loop->posts_first;
         loop->posts_first = post->next;
@@ -311,6 +315,20 @@ const char *weir_loop_fallback_reason(const struct weir_loop *loop)
 bool weir__loop_delivery(const struct weir_loop *loop)
 {
     return loop->delivery;
+}
+
+bool weir__loop_hold(struct weir_loop *loop, size_t bytes)
+{
+    if (loop->held_bytes > loop->held_bytes_max || bytes > loop->held_bytes_max - loop->held_bytes)
+        return false;
+    loop->held_bytes += bytes;
+    return true;
+}
+
+void weir__loop_unhold(struct weir_loop *loop, size_t bytes)
+{
+    assert(bytes <= loop->held_bytes);
+    loop->held_bytes -= bytes;
 }
 
 struct weir__engine *weir__loop_engine(struct weir_loop *loop)

@@ -133,9 +133,15 @@ out:
 static void hold(struct weir_stream *stream, const uint8_t *data, size_t length,
                  uint64_t arrived_ns)
 {
-    struct weir__held_input *held = weir__allocate(sizeof(*held) + length);
+    struct weir__held_input *held;
 
+    if (!weir__loop_hold(stream->loop, length)) {
+        weir__stream_end(stream, WEIR_ENOBUFS, true);
+        return;
+    }
+    held = weir__allocate(sizeof(*held) + length);
     if (!held) {
+        weir__loop_unhold(stream->loop, length);
         weir__stream_end(stream, WEIR_ENOMEM, true);
         return;
     }
@@ -145,6 +151,12 @@ static void hold(struct weir_stream *stream, const uint8_t *data, size_t length,
     memcpy(held->data, data, length);
     *stream->held_end = held;
     stream->held_end = &held->next;
+}
+
+static void free_held(struct weir_stream *stream, struct weir__held_input *held)
+{
+    weir__loop_unhold(stream->loop, held->length);
+    weir__release(held);
 }
 
 static void tell_data(struct weir_stream *stream, const uint8_t *data, size_t length,
@@ -178,12 +190,12 @@ static void on_receive(struct weir__op *op, const struct weir__completion *compl
     weir__stream_defer(stream);
 }
 
-static void free_held(struct weir_stream *stream)
+static void drop_held(struct weir_stream *stream)
 {
     while (stream->held_first) {
         struct weir__held_input *held = stream->held_first;
         stream->held_first = held->next;
-        weir__release(held);
+        free_held(stream, held);
     }
     stream->held_end = &stream->held_first;
 }
@@ -203,7 +215,7 @@ static void tell_input(struct weir_stream *stream)
         if (!stream->held_first)
             stream->held_end = &stream->held_first;
         tell_data(stream, held->data, held->length, held->arrived_ns);
-        weir__release(held);
+        free_held(stream, held);
     }
     if (stream->input_ended && !stream->end_told && !stream->held_first && may_tell(stream)) {
         stream->end_told = true;
@@ -271,7 +283,7 @@ static void finish(struct weir_stream *stream)
     if (stream->receive_op.in_flight || stream->send_op.in_flight || stream->watch_op.in_flight)
         return;
     weir__stream_settle(stream);
-    free_held(stream);
+    drop_held(stream);
     if (stream->handler && stream->handler->on_close)
         stream->handler->on_close(stream, stream->reason);
     if (stream->reset)
@@ -343,7 +355,7 @@ void weir_stream_close(struct weir_stream *stream, uint64_t deadline_ms)
     }
     stream->closing = true;
     stream->shut_wanted = true;
-    free_held(stream);
+    drop_held(stream);
     weir_timer_start(&stream->close_timer, deadline_ms ? deadline_ms : WEIR_CLOSE_DEADLINE_MS);
     weir__stream_defer(stream);
 }

@@ -281,6 +281,8 @@ static int open_loop(struct stream_fixture *f, const struct run *run)
     weir_loop_options_init(&options);
     options.engine = run->engine->kind;
     options.delivery = !run->test->delivery_off;
+    if (run->test->held_bytes_max)
+        options.held_bytes_max = run->test->held_bytes_max;
     if (!run->engine->sim)
         return weir_loop_new(&f->loop, &options);
     weir__sim_options_init(&sim_options, 42);

@@ -64,6 +64,7 @@ struct stream_test {
     const char *name;
     stream_test_fn run;
     bool delivery_off;
+    uint64_t held_bytes_max; /* 0: the default */
     bool kernel; /* makes sense on real sockets only */
 };
 
