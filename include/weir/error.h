@@ -24,7 +24,7 @@ enum weir_error {
     WEIR_EADDRNOTAVAIL = -13, /**< not an address of this host */
     WEIR_EACCESS = -14,       /**< not permitted */
     WEIR_EMFILE = -15,        /**< no file descriptor is left, in the process or on the host */
-    WEIR_ENOBUFS = -16,       /**< the kernel is out of buffers */
+    WEIR_ENOBUFS = -16,       /**< out of buffers: the kernel, or a bound of the loop */
     WEIR_ETRUNCATED = -17,    /**< a file was shorter than the length that was promised */
     WEIR_EIO = -18,           /**< any other failure of the operating system */
 };
