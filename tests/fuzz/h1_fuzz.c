@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#include "../h1_trace.h"
+#include "support/h1_trace.h"
 
 #define PIECES_MAX 64
 

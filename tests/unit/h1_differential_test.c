@@ -24,7 +24,7 @@
 #include <http_parser.h>
 #include <regex.h>
 
-#include "../h1_generate.h"
+#include "support/h1_generate.h"
 #include "http/field.h"
 #include "http/h1.h"
 

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "../h1_trace.h"
+#include "support/h1_trace.h"
 
 struct example {
     const char *stream;
