@@ -65,7 +65,7 @@ struct stream_test {
     stream_test_fn run;
     bool delivery_off;
     uint64_t held_bytes_max; /* 0: the default */
-    bool kernel; /* makes sense on real sockets only */
+    bool kernel;             /* makes sense on real sockets only */
 };
 
 /* Runs each test on each engine, the simulated one too; returns main's exit code. */

@@ -24,9 +24,9 @@
 #include <http_parser.h>
 #include <regex.h>
 
-#include "support/h1_generate.h"
 #include "http/field.h"
 #include "http/h1.h"
+#include "support/h1_generate.h"
 
 #define REQUESTS      250000
 #define REQUESTS_SLOW 50000 /* under a sanitizer, which WEIR_SLOW tells */
