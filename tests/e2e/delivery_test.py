@@ -76,7 +76,8 @@ class DeliveryTest(unittest.TestCase):
     def test_the_link(self) -> None:
         # On its own: what is measured with a wrong ruler is wrong.
         lab = self.link()
-        self.assertLess(abs(min(lab.ping() for _ in range(3)) - PING_MS), 2)
+        late_ms = 2 * support.PATIENCE
+        self.assertLess(abs(min(lab.ping() for _ in range(3)) - PING_MS), late_ms)
 
     def test_delivered_is_what_the_client_measured(self) -> None:
         server = self.serve(self.link())
@@ -86,11 +87,12 @@ class DeliveryTest(unittest.TestCase):
                 bounds = self.timed_get(client, target)
             entry = server.log_of(target)
             self.assert_agree(entry, bounds)
-            self.assertLess(entry["accepted_us"], entry["delivered_us"])
+            # What was accepted still has the whole link before it, and its acknowledgement the way
+            # back. By how much more write() lies is up to the kernel's send buffer, which grows to
+            # three congestion windows under bbr but to two under cubic.
+            self.assertLess(entry["accepted_us"] / 1e6, bounds[0] - PING_MS / 1000 / 2)
             self.assertLess(entry["sent_us"], entry["delivered_us"])
             self.assertLess(abs(entry["rtt_us"] / 1000 - PING_MS), 40 * support.PATIENCE)
-            if size_kb == 128:
-                self.assertLess(entry["accepted_us"] / 1e6, bounds[0] / 2)
 
     def test_delivered_on_a_thin_link(self) -> None:
         server = self.serve(self.link(rate_bits=4_000_000))

@@ -263,7 +263,7 @@ class LogTest(unittest.TestCase):
                 "-t",
                 "1",
                 "-d",
-                "3s",
+                f"{3 * support.PATIENCE:g}s",
                 "--timeout",
                 "30s",
                 self.server.url("/1kb"),

@@ -42,6 +42,7 @@ SLOW = bool(os.environ.get("WEIR_SLOW"))
 PATIENCE = 4.0 if SLOW else 1.0
 EXIT_SKIP = 77
 SYS_IO_URING_SETUP = 425
+IO_URING_KERNEL = (6, 1)
 SO_TIMESTAMPNS = 35
 
 
@@ -49,6 +50,8 @@ def engine_lacking(engine: str) -> str | None:
     """Why this host cannot run an engine, asked of the kernel and not of Weir."""
     if engine != "io_uring":
         return None
+    if tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) < IO_URING_KERNEL:
+        return "io_uring can be used from Linux 6.1 on"
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall(SYS_IO_URING_SETUP, 0, None)  # a ring of no entries is EINVAL or EFAULT
     reasons = {
