@@ -215,9 +215,13 @@ static uint64_t check_interval_ms(const struct weir_stream *stream)
     return weir__ledger_check_delay_ms(stamp_to_come, stream->rtt_us, stream->checks);
 }
 
-static uint64_t first_age_ms(struct weir_stream *stream)
+/* By the round's time, which is read already: it may lie before what was accepted in this round. */
+static uint64_t first_age_ms(const struct weir_stream *stream)
 {
-    return (now_ns(stream) - stream->ledger.first->accepted_ns) / NS_PER_MS;
+    uint64_t round_ns = weir_loop_now_ns(stream->loop);
+    uint64_t accepted_ns = stream->ledger.first->accepted_ns;
+
+    return round_ns > accepted_ns ? (round_ns - accepted_ns) / NS_PER_MS : 0;
 }
 
 /*

@@ -16,6 +16,7 @@
 #include <weir/timer.h>
 
 #include "core/memory.h"
+#include "engine/io_uring.h"
 #include "server/connection.h"
 #include "server/service.h"
 #include "server/transaction.h"
@@ -191,8 +192,12 @@ static int open_loop(struct weir__worker *worker)
     loop_options.engine = options->engine;
     loop_options.delivery = options->delivery;
     int error = weir_loop_new(&worker->service.loop, &loop_options);
-    if (error)
-        fprintf(stderr, "weir: cannot use the engine: %s\n", weir_error_text(error));
+    if (error) {
+        const char *reason =
+            options->engine == WEIR_ENGINE_IO_URING ? weir__io_uring_refusal() : NULL;
+        fprintf(stderr, "weir: cannot use the engine: %s\n",
+                reason ? reason : weir_error_text(error));
+    }
     return error;
 }
 
