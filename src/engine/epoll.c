@@ -4,7 +4,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <limits.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -17,7 +16,6 @@
 #include "engine/socket.h"
 
 #define EVENTS_PER_WAIT 256
-#define NS_PER_MS       UINT64_C(1000000)
 #define NS_PER_SECOND   UINT64_C(1000000000)
 
 struct epoll_engine {
@@ -67,14 +65,6 @@ static void epoll_remove(struct weir__readiness *readiness, struct weir__socket 
     (void)epoll_ctl(engine->epoll, EPOLL_CTL_DEL, socket->handle, NULL);
 }
 
-static int timeout_ms(uint64_t timeout_ns)
-{
-    if (timeout_ns == UINT64_MAX)
-        return -1;
-    uint64_t ms = timeout_ns / NS_PER_MS + (timeout_ns % NS_PER_MS != 0);
-    return ms < INT_MAX ? (int)ms : INT_MAX;
-}
-
 static int events_get(struct epoll_engine *engine, uint64_t timeout_ns)
 {
     if (timeout_ns != 0 && timeout_ns != UINT64_MAX && !engine->milliseconds) {
@@ -87,7 +77,7 @@ static int events_get(struct epoll_engine *engine, uint64_t timeout_ns)
             return count;
         engine->milliseconds = true;
     }
-    return epoll_wait(engine->epoll, engine->events, EVENTS_PER_WAIT, timeout_ms(timeout_ns));
+    return epoll_wait(engine->epoll, engine->events, EVENTS_PER_WAIT, weir__timeout_ms(timeout_ns));
 }
 
 static unsigned ready_of(uint32_t events)

@@ -15,6 +15,7 @@
 #include <linux/errqueue.h>
 
 #include <weir/error.h>
+#include <weir/loop.h>
 
 #include "core/memory.h"
 #include "engine/socket.h"
@@ -25,8 +26,6 @@
  */
 #define COMPLETIONS 4096
 #define PAGE_BYTES  4096
-/* Linux caps it (io_uring/kbuf.c). */
-#define BUFFERS_MAX 32768
 
 /* What RECVMSG puts before the bytes: its header and a control message of three times. */
 #define STAMP_CONTROL_BYTES CMSG_SPACE(sizeof(struct scm_timestamping))
@@ -315,7 +314,7 @@ int weir__io_uring_open_with(struct weir__engine **base, const struct weir__engi
     size_t head_bytes = options->delivery ? RECEIVE_HEAD_BYTES : 0;
     int error;
 
-    assert(options->receive_buffers > 0 && options->receive_buffers <= BUFFERS_MAX);
+    assert(options->receive_buffers > 0 && options->receive_buffers <= WEIR_RECEIVE_BUFFERS_MAX);
     assert((options->receive_buffers & (options->receive_buffers - 1)) == 0);
     if (!engine)
         return failed(WEIR_ENOMEM, "no memory");

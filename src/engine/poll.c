@@ -7,7 +7,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -18,7 +17,6 @@
 #include "engine/socket.h"
 
 #define PLACES_AT_FIRST 64
-#define NS_PER_MS       UINT64_C(1000000)
 
 struct poll_engine {
     struct weir__readiness readiness;
@@ -119,9 +117,7 @@ static void wake_read(struct poll_engine *engine)
 static int poll_poller_wait(struct weir__readiness *readiness, uint64_t timeout_ns, bool *woken)
 {
     struct poll_engine *engine = (struct poll_engine *)readiness;
-    uint64_t ms = timeout_ns / NS_PER_MS + (timeout_ns % NS_PER_MS != 0);
-    int timeout_ms = ms < INT_MAX ? (int)ms : INT_MAX;
-    int count = poll(engine->polls, engine->count, timeout_ns == UINT64_MAX ? -1 : timeout_ms);
+    int count = poll(engine->polls, engine->count, weir__timeout_ms(timeout_ns));
 
     if (count < 0)
         return errno == EINTR || errno == EAGAIN ? 0 : WEIR_EIO;

@@ -9,6 +9,7 @@
  * says what they are ready for.
  */
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -103,5 +104,16 @@ void weir__readiness_socket_adopt(struct weir__engine *engine, struct weir__sock
                                   int handle);
 void weir__readiness_socket_close(struct weir__engine *engine, struct weir__socket *socket);
 void weir__readiness_socket_reset(struct weir__engine *engine, struct weir__socket *socket);
+
+/* A timeout as poll(2) and epoll_wait(2) take it: -1 for no limit, rounded up, so never early. */
+static inline int weir__timeout_ms(uint64_t timeout_ns)
+{
+    const uint64_t ns_per_ms = 1000000;
+
+    if (timeout_ns == UINT64_MAX)
+        return -1;
+    uint64_t ms = timeout_ns / ns_per_ms + (timeout_ns % ns_per_ms != 0);
+    return ms < INT_MAX ? (int)ms : INT_MAX;
+}
 
 #endif

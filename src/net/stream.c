@@ -73,13 +73,11 @@ static void on_connect(struct weir__op *op, const struct weir__completion *compl
     weir__release((void *)op->connect.address);
     if (completion->result != 0) {
         weir__stream_end(stream, (int)completion->result, false);
-    } else {
+    } else if (!stream->dying) {
         stream->opening = false;
         stream->open_to_tell = true;
         weir__stream_send_open(stream);
     }
-    if (stream->dying && stream->watch_op.in_flight)
-        stream->engine->ops->cancel(stream->engine, &stream->watch_op);
     weir__stream_defer(stream);
 }
 
