@@ -27,6 +27,8 @@ enum weir_error {
     WEIR_ENOBUFS = -16,       /**< out of buffers: the kernel, or a bound of the loop */
     WEIR_ETRUNCATED = -17,    /**< a file was shorter than the length that was promised */
     WEIR_EIO = -18,           /**< any other failure of the operating system */
+    WEIR_ETLS = -19,          /**< the TLS handshake failed, or a record was not as it must be */
+    WEIR_ECUTOFF = -20, /**< a TLS peer ended the connection without saying so: data may lack */
 };
 
 /** A few words for an error code, without a full stop. Any thread; the text is static. */

@@ -30,10 +30,12 @@ static const struct error_entry *find(int error)
         [-WEIR_ENOBUFS] = {"WEIR_ENOBUFS", "the kernel is out of buffers"},
         [-WEIR_ETRUNCATED] = {"WEIR_ETRUNCATED", "the file is shorter than promised"},
         [-WEIR_EIO] = {"WEIR_EIO", "the operating system failed"},
+        [-WEIR_ETLS] = {"WEIR_ETLS", "TLS failed"},
+        [-WEIR_ECUTOFF] = {"WEIR_ECUTOFF", "the TLS connection was cut off"},
     };
     static const struct error_entry unknown = {"unknown", "unknown error"};
 
-    if (error > 0 || error < WEIR_EIO)
+    if (error > 0 || error < WEIR_ECUTOFF)
         return &unknown;
     return &entries[-error];
 }

@@ -29,6 +29,7 @@
 #include <weir/delivery.h>
 
 #include "core/list.h"
+#include "core/tls_keys.h"
 
 struct weir__engine;
 struct weir__op;
@@ -64,9 +65,23 @@ struct weir__stamp {
     uint64_t at_ns;
 };
 
+/*
+ * What else ends a RECEIVE on a socket with kernel TLS: a record that is not authentic, one that is too
+ * long, one that makes no sense, and the wait for the next key behind the peer's KeyUpdate.
+ */
+#define WEIR__RECEIVE_BAD_RECORD  (-1001)
+#define WEIR__RECEIVE_OVERSIZED   (-1002)
+#define WEIR__RECEIVE_MALFORMED   (-1003)
+#define WEIR__RECEIVE_KEY_EXPIRED (-1004)
+
 struct weir__completion {
-    int64_t result;           /* as listed with the operation's kind, or a negative WEIR_E* */
-    bool more;                /* the operation goes on; false = final */
+    int64_t result; /* as listed with the operation's kind, or a negative WEIR_E* */
+    bool more;      /* the operation goes on; false = final */
+    /*
+     * RECEIVE with kernel TLS: the record's content type where it is not application data, else 0. Such
+     * bytes are of one record, and never come together with others.
+     */
+    uint8_t record_type;
     const uint8_t *data;      /* RECEIVE: the bytes, valid during the call only */
     uint64_t at_ns;           /* RECEIVE: the kernel's receive stamp, 0 where it gives none */
     struct weir__stamp stamp; /* WATCH with `more` */
@@ -100,6 +115,7 @@ struct weir__op {
             struct iovec *parts; /* the engine may write to the array */
             unsigned part_count;
             unsigned flags;
+            uint8_t record_type; /* kernel TLS: of a record that is no application data, else 0 */
         } send;
         struct {
             int file;
@@ -112,8 +128,9 @@ struct weir__op {
 };
 
 struct weir__socket {
-    int handle;  /* a file descriptor, or the sim engine's number; -1 = none */
-    bool stamps; /* transmit stamps are enabled */
+    int handle;          /* a file descriptor, or the sim engine's number; -1 = none */
+    bool stamps;         /* transmit stamps are enabled */
+    bool tls_tx, tls_rx; /* the kernel protects what is sent, opens what is received */
     /* What the handshake put into the kernel's count of acknowledged bytes; the engine's to write. */
     uint8_t handshake_bytes;
     struct weir__op *reader, *writer, *watcher; /* in flight; the engine's to write */
@@ -190,6 +207,23 @@ struct weir__engine_ops {
      */
     int (*socket_unacked)(struct weir__engine *engine, struct weir__socket *socket,
                           uint64_t *bytes);
+    /*
+     * Kernel TLS (networking/tls.rst): from now on what is sent or received in this direction is plaintext,
+     * from the keys' sequence on. TX first, since there is no way back once RX is set; no SEND, for TX, or
+     * RECEIVE, for RX, is in flight, and RX begins with the first byte not received yet. Again with other
+     * keys after a KeyUpdate. Returns 0, WEIR_ENOTSUP (no kernel TLS here, not this cipher, or it cannot
+     * change keys), WEIR_ERESET (the connection is gone), WEIR_ENOMEM or WEIR_EIO; then nothing has changed.
+     */
+    int (*socket_tls_attach)(struct weir__engine *engine, struct weir__socket *socket,
+                             enum weir__tls_direction direction, const struct weir__tls_keys *keys);
+    /* The sequence number of the next record that the kernel will make. Returns 0 or WEIR_ENOTSUP. */
+    int (*socket_tls_sequence)(struct weir__engine *engine, struct weir__socket *socket,
+                               uint64_t *sequence);
+    /* Whether this kernel can change the keys of a direction (Linux 6.14); tried, once for the process. */
+    bool (*tls_can_rekey)(struct weir__engine *engine);
+    /* Reads a file for a transport that sends its bytes in another form. Bytes, 0 at the file's end, or WEIR_EIO. */
+    int64_t (*file_read)(struct weir__engine *engine, int file, uint64_t offset, void *data,
+                         size_t length);
     /* Return 0 or WEIR_EIO. */
     int (*socket_local)(struct weir__engine *engine, const struct weir__socket *socket,
                         struct weir_address *address);

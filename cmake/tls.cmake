@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+# The TLS libraries, as many as there are: one adapter each in src/tls/vendor.
+
+option(WEIR_TLS "Build TLS with the libraries that are found" ON)
+set(tls_vendor_sources)
+set(tls_vendor_definitions)
+set(tls_vendor_libraries)
+
+# A library's own headers are found by pkg-config, or, for Mbed TLS 2.28, which has no such file, by name.
+function(weir_find_tls_vendor name)
+    string(TOUPPER ${name} upper)
+    set(source ${PROJECT_SOURCE_DIR}/src/tls/vendor/${name}.c)
+    if(NOT WEIR_TLS OR NOT EXISTS ${source})
+        return()
+    endif()
+    if(name STREQUAL "mbedtls")
+        find_library(mbedtls_library mbedtls)
+        find_library(mbedx509_library mbedx509)
+        find_library(mbedcrypto_library mbedcrypto)
+        find_path(mbedtls_headers mbedtls/ssl.h)
+        if(NOT (mbedtls_library AND mbedx509_library AND mbedcrypto_library AND mbedtls_headers))
+            return()
+        endif()
+        # By name, not by path: who links libweir.a on another system has it elsewhere.
+        set(libraries mbedtls mbedx509 mbedcrypto)
+    else()
+        pkg_check_modules(${name} QUIET ${ARGN})
+        if(NOT ${name}_FOUND)
+            return()
+        endif()
+        set(libraries ${${name}_LIBRARIES})
+    endif()
+    message(STATUS "TLS by ${name}")
+    set(tls_vendor_sources ${tls_vendor_sources} ${source} PARENT_SCOPE)
+    set(tls_vendor_definitions ${tls_vendor_definitions} WEIR_HAVE_${upper} PARENT_SCOPE)
+    set(tls_vendor_libraries ${tls_vendor_libraries} ${libraries} PARENT_SCOPE)
+endfunction()
+
+weir_find_tls_vendor(openssl "openssl>=3.0")
+weir_find_tls_vendor(gnutls "gnutls>=3.7")
+weir_find_tls_vendor(wolfssl "wolfssl>=5.5")
+weir_find_tls_vendor(mbedtls)
