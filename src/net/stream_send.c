@@ -91,7 +91,7 @@ static void take_sent_bytes(struct weir_stream *stream, uint64_t bytes)
 
 /* ---- sending ---- */
 
-static void retry_later(struct weir_stream *stream)
+void weir__stream_retry_later(struct weir_stream *stream)
 {
     stream->send_short = true;
     weir_timer_start(&stream->check_timer, WEIR__SEND_RETRY_MS);
@@ -112,7 +112,7 @@ static void on_send(struct weir__op *op, const struct weir__completion *completi
     if (stream->dying)
         weir__stream_defer(stream);
     else if (error == WEIR_ENOBUFS || error == WEIR_ENOMEM)
-        retry_later(stream);
+        weir__stream_retry_later(stream);
     else if (error)
         weir__stream_end(stream, error, error == WEIR_ETRUNCATED);
     else
@@ -172,7 +172,7 @@ static void submit_queued(struct weir_stream *stream)
 
     struct iovec *parts = parts_room(stream, &parts_max);
     if (!parts) {
-        retry_later(stream);
+        weir__stream_retry_later(stream);
         return;
     }
     weir__send_queue_plan(&stream->queue, &plan, parts, parts_max);

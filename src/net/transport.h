@@ -90,6 +90,8 @@ void weir__stream_input_done(struct weir_stream *stream);
  */
 void weir__stream_fail(struct weir_stream *stream, int reason, bool drop_writes);
 
+/* Memory was short: the next send is planned again in a moment. */
+void weir__stream_retry_later(struct weir_stream *stream);
 /*
  * The first write of the queue, for its bytes to be made into the wire's, or NULL. Those from `taken` on are
  * not made yet.
