@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-# The TLS libraries, as many as there are: one adapter each in src/tls/vendor.
+# The TLS libraries, as many as there are: one adapter each in src/tls/vendor, in NAME.c and NAME_*.c.
 
 option(WEIR_TLS "Build TLS with the libraries that are found" ON)
-set(tls_vendor_sources)
+# What adapters share.
+set(tls_vendor_sources ${PROJECT_SOURCE_DIR}/src/tls/vendor/shared.c)
 set(tls_vendor_definitions)
 set(tls_vendor_libraries)
 
 # A library's own headers are found by pkg-config, or, for Mbed TLS 2.28, which has no such file, by name.
 function(weir_find_tls_vendor name)
     string(TOUPPER ${name} upper)
-    set(source ${PROJECT_SOURCE_DIR}/src/tls/vendor/${name}.c)
-    if(NOT WEIR_TLS OR NOT EXISTS ${source})
+    set(folder ${PROJECT_SOURCE_DIR}/src/tls/vendor)
+    file(GLOB sources CONFIGURE_DEPENDS ${folder}/${name}.c ${folder}/${name}_*.c)
+    # A BIO is for programs that use OpenSSL themselves: a library of its own.
+    list(FILTER sources EXCLUDE REGEX "_bio\\.c$")
+    if(NOT WEIR_TLS OR NOT sources)
         return()
     endif()
     if(name STREQUAL "mbedtls")
@@ -31,7 +35,7 @@ function(weir_find_tls_vendor name)
         set(libraries ${${name}_LIBRARIES})
     endif()
     message(STATUS "TLS by ${name}")
-    set(tls_vendor_sources ${tls_vendor_sources} ${source} PARENT_SCOPE)
+    set(tls_vendor_sources ${tls_vendor_sources} ${sources} PARENT_SCOPE)
     set(tls_vendor_definitions ${tls_vendor_definitions} WEIR_HAVE_${upper} PARENT_SCOPE)
     set(tls_vendor_libraries ${tls_vendor_libraries} ${libraries} PARENT_SCOPE)
 endfunction()

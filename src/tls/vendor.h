@@ -69,6 +69,8 @@ enum weir__tls_peer_certificate {
 struct weir__tls_config {
     bool server;
     uint16_t version_min, version_max; /* WEIR__TLS_1_2, WEIR__TLS_1_3 */
+    /* Those that may be used, 1 << enum weir__tls_cipher each; 0 = all that the library has. */
+    unsigned ciphers;
     const struct weir__tls_certificate
         *certificates;          /* the first is the default for unknown names */
     unsigned certificate_count; /* clients: 0 or 1 */
