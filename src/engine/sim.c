@@ -11,6 +11,7 @@
 
 #include "core/memory.h"
 #include "engine/sim_internal.h"
+#include "engine/socket.h"
 
 /* What the sim keeps with an operation. */
 struct sim_op {
@@ -709,6 +710,10 @@ const struct weir__engine_ops weir__sim_engine = {
     .socket_reset = weir__sim_socket_reset,
     .socket_info = weir__sim_socket_info,
     .socket_unacked = weir__sim_socket_unacked,
+    .socket_tls_attach = weir__no_tls_attach,
+    .socket_tls_sequence = weir__no_tls_sequence,
+    .tls_can_rekey = weir__no_tls_can_rekey,
+    .file_read = weir__file_read,
     .socket_local = weir__sim_socket_local,
     .socket_peer = weir__sim_socket_peer,
 };

@@ -36,6 +36,14 @@ int weir__socket_local(struct weir__engine *engine, const struct weir__socket *s
 int weir__socket_peer(struct weir__engine *engine, const struct weir__socket *socket,
                       struct weir_address *address);
 
+int64_t weir__file_read(struct weir__engine *engine, int file, uint64_t offset, void *data,
+                        size_t length);
+int weir__no_tls_attach(struct weir__engine *engine, struct weir__socket *socket,
+                        enum weir__tls_direction direction, const struct weir__tls_keys *keys);
+int weir__no_tls_sequence(struct weir__engine *engine, struct weir__socket *socket,
+                          uint64_t *sequence);
+bool weir__no_tls_can_rekey(struct weir__engine *engine);
+
 /* A TCP descriptor, non-blocking and close-on-exec, or a negative WEIR_E*. */
 int weir__descriptor_open(int family);
 

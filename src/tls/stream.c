@@ -187,7 +187,8 @@ static void received(struct weir__transport *transport, const struct weir__compl
 /* The peer has closed the connection. Without its close_notify that may be anybody's doing. */
 static void take_fin(struct weir__tls_stream *tls)
 {
-    if (tls->session.close_received || tls->session.failed)
+    /* An owner that closes has no use for what would follow. */
+    if (tls->session.close_received || tls->session.failed || tls->base.stream->closing)
         return;
     weir__stream_fail(tls->base.stream, WEIR_ECUTOFF, !tls->session.open);
 }

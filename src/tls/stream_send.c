@@ -186,9 +186,12 @@ static int gather_file(struct weir__tls_stream *tls, struct gathering *all,
         engine->ops->file_read(engine, write->file, write->file_offset + done, target, size);
     if (got < 0)
         return (int)got;
-    if ((uint64_t)got < size)
+    if (got == 0)
         return WEIR_ETRUNCATED;
-    gather_part(all, target, size);
+    gather_part(all, target, (uint64_t)got);
+    /* What there is of a short file still goes out: its end is told by the next read. */
+    if ((uint64_t)got < size)
+        all->limit = all->bytes;
     return 0;
 }
 
@@ -222,7 +225,7 @@ static int seal_next(struct weir__tls_stream *tls)
     all.limit = content_bytes;
     all.content = record + weir__tls_content_offset(&sealer->keys);
     int error = gather(tls, &all);
-    if (error)
+    if (all.bytes == 0)
         return error;
     int64_t size =
         weir__tls_seal(sealer, WEIR__TLS_APPLICATION_DATA, all.parts, all.part_count, record);
@@ -419,11 +422,14 @@ enum weir__transport_plan weir__tls_plan(struct weir__transport *transport,
     if (stream->drop_writes)
         return WEIR__TRANSPORT_NOTHING;
     error = make_records(tls);
+    /* What was made before an error goes out first; the error comes again. */
+    if (tls->output.bytes > 0 && error != WEIR_ETLS)
+        return plan_output(tls, send);
     if (error == WEIR_ENOBUFS)
         weir__stream_retry_later(stream);
     else if (error)
         weir__stream_end(stream, error, true);
-    return tls->output.bytes > 0 && !error ? plan_output(tls, send) : WEIR__TRANSPORT_NOTHING;
+    return WEIR__TRANSPORT_NOTHING;
 }
 
 bool weir__tls_finish(struct weir__transport *transport)
