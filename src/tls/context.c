@@ -200,8 +200,10 @@ static void context_dispose(struct weir_tls_context *context)
     weir__release(context);
 }
 
-int weir_tls_context_new(struct weir_tls_context **result, const struct weir_tls_options *options,
-                         char complaint[WEIR_TLS_COMPLAINT_MAX])
+int weir__tls_context_new_with(struct weir_tls_context **result,
+                               const struct weir__tls_vendor *vendor,
+                               const struct weir_tls_options *options,
+                               char complaint[WEIR_TLS_COMPLAINT_MAX])
 {
     struct weir__tls_certificate certificates[64];
     struct weir_tls_context *context;
@@ -216,12 +218,6 @@ int weir_tls_context_new(struct weir_tls_context **result, const struct weir_tls
     for (unsigned i = 0; i < options->certificate_count; i++) {
         certificates[i].certificate_file = options->certificates[i].certificate_file;
         certificates[i].key_file = options->certificates[i].key_file;
-    }
-    const struct weir__tls_vendor *vendor = weir__tls_vendor_find(options->vendor);
-    if (!vendor) {
-        snprintf(complaint, WEIR_TLS_COMPLAINT_MAX, "libweir was built without %s",
-                 options->vendor ? options->vendor : "a TLS library");
-        return WEIR_ENOTSUP;
     }
     context = weir__allocate_zeroed(1, sizeof(*context));
     if (!context)
@@ -245,6 +241,18 @@ int weir_tls_context_new(struct weir_tls_context **result, const struct weir_tls
     }
     *result = context;
     return 0;
+}
+
+int weir_tls_context_new(struct weir_tls_context **context, const struct weir_tls_options *options,
+                         char complaint[WEIR_TLS_COMPLAINT_MAX])
+{
+    const struct weir__tls_vendor *vendor = weir__tls_vendor_find(options->vendor);
+
+    if (vendor)
+        return weir__tls_context_new_with(context, vendor, options, complaint);
+    snprintf(complaint, WEIR_TLS_COMPLAINT_MAX, "libweir was built without %s",
+             options->vendor ? options->vendor : "a TLS library");
+    return WEIR_ENOTSUP;
 }
 
 void weir__tls_context_hold(struct weir_tls_context *context)

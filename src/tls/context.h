@@ -49,6 +49,12 @@ struct weir_tls_context {
         room[WEIR__TLS_PLAIN_MAX + WEIR__TLS_EXPAND_MAX]; /* an opened record, for one callback */
 };
 
+/* weir_tls_context_new with a library that is none of those compiled in: the simulation's. */
+int weir__tls_context_new_with(struct weir_tls_context **context,
+                               const struct weir__tls_vendor *vendor,
+                               const struct weir_tls_options *options,
+                               char complaint[WEIR_TLS_COMPLAINT_MAX]);
+
 void weir__tls_context_hold(struct weir_tls_context *context);
 /* A handshake begins: gives the library new ticket keys if there are any. */
 void weir__tls_context_refresh(struct weir_tls_context *context);

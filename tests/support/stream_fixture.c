@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "support/stream_fixture.h"
 
+#include <errno.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,6 +91,7 @@ static void end_on_close(struct weir_stream *stream, int reason)
     end->closes++;
     assert_int_equal(end->closes, 1);
     end->reason = reason;
+    snprintf(end->failure, sizeof(end->failure), "%s", weir_tls_failure(stream));
     end->stream = NULL;
 }
 
@@ -146,6 +149,7 @@ void send_on_stage(struct weir_stream *stream, void *context, const struct weir_
     send->first_byte_ns = event->first_byte_ns;
     send->bytes = event->bytes;
     send->accepted_bytes = event->accepted_bytes;
+    send->wire_bytes = event->wire_bytes;
     send->source = event->source;
     if (event->stage == WEIR_STAGE_FAILED) {
         assert_true(event->error < 0);
@@ -323,7 +327,23 @@ static void set_tls(struct stream_fixture *f, const struct stream_tls *tls,
     f->tls_client.trust_file = certificate->certificate_file;
 }
 
-void fixture_connect(struct stream_fixture *f)
+const struct weir_stream_handler *fixture_handler(void)
+{
+    return &end_handler;
+}
+
+bool fixture_kernel_has_tls(void)
+{
+    int socket_handle = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    /* Not connected: a kernel that has it says ENOTCONN, one that has not ENOENT. */
+    int failed = setsockopt(socket_handle, IPPROTO_TCP, TCP_ULP, "tls", sizeof("tls"));
+    bool has = failed == 0 || errno == ENOTCONN;
+
+    close(socket_handle);
+    return has;
+}
+
+void fixture_listen(struct stream_fixture *f)
 {
     struct weir_listener_options options;
 
@@ -334,6 +354,11 @@ void fixture_connect(struct stream_fixture *f)
         weir_listener_start(&f->listener, f->loop, &f->address, &options, on_accept, f), 0);
     assert_int_equal(weir_listener_address(f->listener, &f->address), 0);
     make_contexts(f);
+}
+
+void fixture_connect(struct stream_fixture *f)
+{
+    fixture_listen(f);
     assert_int_equal(fixture_open_client(f), 0);
     fixture_await(f, &f->client.opens, 1);
     fixture_await(f, &f->server.opens, 1);

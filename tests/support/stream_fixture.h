@@ -28,6 +28,7 @@ struct end {
     struct weir_stream *stream; /* NULL before it is open and once it is closed */
     unsigned opens, ends, closes;
     int reason;
+    char failure[96]; /* weir_tls_failure at the end */
     uint8_t *bytes;
     size_t length;
     bool echo;       /* answers what it gets */
@@ -41,7 +42,7 @@ struct send {
     unsigned told;     /* stages, in bits */
     unsigned failures; /* FAILED came so often: at most once */
     uint64_t at_ns[WEIR_STAGE_FAILED + 1];
-    uint64_t first_byte_ns, bytes, accepted_bytes;
+    uint64_t first_byte_ns, bytes, accepted_bytes, wire_bytes;
     enum weir_delivery_source source;
     int error;
 };
@@ -94,6 +95,12 @@ extern const size_t stream_test_count;
 /* Files of a certificate for `name` and its key, made once; valid until the program ends. */
 struct weir_tls_certificate fixture_certificate(const char *name);
 
+/* Whether this kernel has TLS. */
+bool fixture_kernel_has_tls(void);
+/* Listens, and makes the contexts of TLS. */
+void fixture_listen(struct stream_fixture *f);
+/* What tells an end, for streams that a test opens itself. */
+const struct weir_stream_handler *fixture_handler(void);
 /* Opens a connection and starts reading on both ends. */
 void fixture_connect(struct stream_fixture *f);
 /* Forgets both ends, which are closed, for another connection to the same listener. */
