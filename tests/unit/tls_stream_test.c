@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * Streams over TLS: all that holds for every stream, once for each library, version and direction that the
- * kernel takes over, and then what TLS adds.
+ * Streams over TLS: all that holds for every stream, for each version and direction that the kernel takes
+ * over, and then what TLS adds, for each library too.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -418,6 +418,8 @@ static void add_variants(enum weir_tls_kernel kernel)
                 .client = weir_tls_vendor_name(i),
                 .version = (enum weir_tls_version)version,
                 .kernel = kernel,
+                /* What differs between libraries does not depend on the engine. */
+                .engine = i == 0 ? NULL : "epoll",
             };
             variant_count++;
         }
