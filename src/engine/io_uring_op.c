@@ -157,34 +157,27 @@ void weir__io_uring_request_armed(struct weir__op *op, struct io_uring_sqe *sqe,
     state->cancel_sent = (uint8_t)(state->cancel_sent & ~(1u << request));
 }
 
+/* Whether bytes come with control messages: a receive stamp, the type of a record. */
+static bool receives_messages(const struct weir__io_uring *engine,
+                              const struct weir__socket *socket)
+{
+    return engine->delivery || socket->tls_rx;
+}
+
 static void prepare_receive(struct weir__io_uring *engine, struct weir__op *op,
                             struct io_uring_sqe *sqe)
 {
     int handle = op->socket->handle;
 
-    if (engine->delivery)
+    if (receives_messages(engine, op->socket))
         io_uring_prep_recvmsg_multishot(sqe, handle, &engine->receive_message, 0);
     else
         io_uring_prep_recv_multishot(sqe, handle, NULL, 0, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = WEIR__IO_URING_BUFFER_GROUP;
-    /* Most often nothing has come yet: the try would be in vain. */
-    sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
-}
-
-static void prepare_stamp_control(struct uring_state *state)
-{
-    uint32_t wanted = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_TX_ACK;
-    struct cmsghdr *control;
-
-    memset(state->control, 0, sizeof(state->control));
-    state->message.msg_control = state->control;
-    state->message.msg_controllen = sizeof(state->control);
-    control = CMSG_FIRSTHDR(&state->message);
-    control->cmsg_level = SOL_SOCKET;
-    control->cmsg_type = SO_TIMESTAMPING;
-    control->cmsg_len = CMSG_LEN(sizeof(wanted));
-    memcpy(CMSG_DATA(control), &wanted, sizeof(wanted));
+    /* Most often nothing has come yet: the try would be in vain. Kernel TLS looks for records when tried. */
+    if (!op->socket->tls_rx)
+        sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
 }
 
 /* Without MSG_WAITALL: with it the kernel goes on by itself after a short send, without the stamp.
@@ -192,17 +185,17 @@ static void prepare_stamp_control(struct uring_state *state)
 static void prepare_send(struct weir__op *op, struct io_uring_sqe *sqe)
 {
     struct uring_state *state = uring_state_of(op);
-    int flags = MSG_NOSIGNAL | (op->send.flags & WEIR__SEND_MORE ? MSG_MORE : 0);
+    int flags;
 
-    if (op->send.part_count == 1 && !(op->send.flags & WEIR__SEND_STAMP)) {
+    memset(&state->message, 0, sizeof(state->message));
+    flags = weir__send_prepare(op->socket, op->send.flags, op->send.record_type, &state->message,
+                               state->control);
+    if (op->send.part_count == 1 && !state->message.msg_control) {
         io_uring_prep_send(sqe, op->socket->handle, op->send.parts->iov_base,
                            op->send.parts->iov_len, flags);
     } else {
-        memset(&state->message, 0, sizeof(state->message));
         state->message.msg_iov = op->send.parts;
         state->message.msg_iovlen = op->send.part_count;
-        if (op->send.flags & WEIR__SEND_STAMP)
-            prepare_stamp_control(state);
         io_uring_prep_sendmsg(sqe, op->socket->handle, &state->message, (unsigned)flags);
     }
     if (uring_socket_state_of(op->socket)->full)
@@ -278,14 +271,32 @@ static bool requests_cancel(struct weir__io_uring *engine, struct weir__op *op)
     return true;
 }
 
+/*
+ * What kernel TLS finds wrong with received bytes is told to whoever asks first, but is the reader's. The
+ * kernel will not tell it again, so what waits there is called back.
+ */
+static void tls_error_note(struct weir__io_uring *engine, struct weir__socket *socket, int error)
+{
+    uring_socket_state_of(socket)->tls_error = error;
+    if (socket->reader)
+        ready_add(engine, socket->reader);
+}
+
 /* SEND_FILE: io_uring has no sendfile, and its splice always goes through a worker thread. */
 
-static int64_t file_send(struct weir__op *op)
+static int64_t file_send(struct weir__io_uring *engine, struct weir__op *op)
 {
     uint64_t length = op->send_file.length;
-    int64_t result = weir__descriptor_send_file(op->socket->handle, op->send_file.file,
-                                                op->send_file.offset, length, op->send_file.flags);
+    int64_t result = weir__socket_send_file(op->socket, op->send_file.file, op->send_file.offset,
+                                            length, op->send_file.flags);
 
+    if (weir__is_receive_result(result)) {
+        tls_error_note(engine, op->socket, (int)result);
+        result = weir__socket_send_file(op->socket, op->send_file.file, op->send_file.offset,
+                                        length, op->send_file.flags);
+    }
+    if (weir__is_receive_result(result))
+        return WEIR_EIO;
     if (length > WEIR__SEND_FILE_BYTES_MAX)
         length = WEIR__SEND_FILE_BYTES_MAX;
     if (result > 0 && (uint64_t)result < length)
@@ -299,7 +310,7 @@ static void file_advance(struct weir__io_uring *engine, struct weir__op *op)
     int64_t result = WEIR__WOULD_BLOCK;
 
     if (!socket_state->full)
-        result = file_send(op);
+        result = file_send(engine, op);
     if (result != WEIR__WOULD_BLOCK) {
         weir__io_uring_finish(engine, op, result);
         return;
@@ -308,6 +319,42 @@ static void file_advance(struct weir__io_uring *engine, struct weir__op *op)
         socket_state->full = false;
     else
         ready_add(engine, op);
+}
+
+/* Bytes were taken: the send is over, unless kernel TLS keeps some of them and that is of matter. */
+static void send_settle(struct weir__io_uring *engine, struct weir__op *op)
+{
+    struct uring_state *state = uring_state_of(op);
+    int holds = op->send.record_type && !state->cancelling ? weir__socket_holds(op->socket) : 0;
+
+    state->settling = holds != 0;
+    state->polling = holds == WEIR__WOULD_BLOCK;
+    if (holds)
+        ready_add(engine, op);
+    else
+        weir__io_uring_finish(engine, op, state->taken);
+}
+
+/* Moves on what is neither cancelled nor a WATCH and has nothing in the kernel. False: later. */
+static bool advance_idle(struct weir__io_uring *engine, struct weir__op *op)
+{
+    struct uring_state *state = uring_state_of(op);
+    struct uring_socket_state *socket_state = uring_socket_state_of(op->socket);
+
+    if (op->kind == WEIR__OP_RECEIVE && socket_state->tls_error)
+        weir__io_uring_finish(engine, op, socket_state->tls_error);
+    else if (state->polling)
+        return poll_arm(engine, op);
+    else if (state->settling)
+        send_settle(engine, op);
+    else if (op->kind == WEIR__OP_SEND && op->socket->tls_tx && socket_state->error)
+        /* Kernel TLS would go on taking bytes on a connection that is gone. */
+        weir__io_uring_finish(engine, op, socket_state->error);
+    else if (op->kind == WEIR__OP_SEND_FILE)
+        file_advance(engine, op);
+    else
+        return main_arm(engine, op);
+    return true;
 }
 
 /* Moves an operation on, from inside `wait`. */
@@ -322,15 +369,13 @@ static void advance(struct weir__io_uring *engine, struct weir__op *op)
         else if (op->kind == WEIR__OP_WATCH)
             weir__io_uring_watch_finish(engine, op);
         else
-            weir__io_uring_finish(engine, op, WEIR_ECANCELLED);
+            weir__io_uring_finish(engine, op, state->settling ? state->taken : WEIR_ECANCELLED);
     } else if (op->kind == WEIR__OP_WATCH) {
         done = weir__io_uring_watch_arm(engine, op);
-    } else if (state->armed) {
-        return;
-    } else if (op->kind == WEIR__OP_SEND_FILE) {
-        file_advance(engine, op);
-    } else {
-        done = state->polling ? poll_arm(engine, op) : main_arm(engine, op);
+    } else if (!state->armed) {
+        done = advance_idle(engine, op);
+    } else if (op->kind == WEIR__OP_RECEIVE && uring_socket_state_of(op->socket)->tls_error) {
+        done = requests_cancel(engine, op);
     }
     if (!done)
         ready_add(engine, op);
@@ -349,16 +394,55 @@ void weir__io_uring_ready_run(struct weir__io_uring *engine)
 
 /* Completions of requests */
 
+/* What a request that failed means to its operation. */
+static int failure_of(struct weir__op *op, int result)
+{
+    if (op->kind == WEIR__OP_RECEIVE)
+        return weir__ktls_receive_failed(op->socket, -result);
+    return weir__ktls_send_failed(op->socket, -result);
+}
+
+static void send_failed(struct weir__io_uring *engine, struct weir__op *op, int result)
+{
+    struct uring_state *state = uring_state_of(op);
+    int error = failure_of(op, result);
+
+    if (!weir__is_receive_result(error)) {
+        weir__io_uring_finish(engine, op, error);
+        return;
+    }
+    tls_error_note(engine, op->socket, error);
+    if (state->again) {
+        weir__io_uring_finish(engine, op, WEIR_EIO);
+        return;
+    }
+    state->again = true;
+    ready_add(engine, op);
+}
+
+static void cancelled(struct weir__io_uring *engine, struct weir__op *op, int result)
+{
+    const struct uring_state *state = uring_state_of(op);
+    bool by_cancel =
+        result == -ECANCELED || result == -EAGAIN || result == -ENOBUFS || result == -EINTR;
+
+    if (state->settling)
+        weir__io_uring_finish(engine, op, state->taken);
+    else
+        weir__io_uring_finish(engine, op, by_cancel ? WEIR_ECANCELLED : failure_of(op, result));
+}
+
 static void main_failed(struct weir__io_uring *engine, struct weir__op *op, int result)
 {
     struct uring_state *state = uring_state_of(op);
+    int tls_error = uring_socket_state_of(op->socket)->tls_error;
 
     if (state->cancelling) {
-        weir__io_uring_finish(engine, op,
-                              result == -ECANCELED || result == -EAGAIN || result == -ENOBUFS ||
-                                      result == -EINTR
-                                  ? WEIR_ECANCELLED
-                                  : weir__error_from_errno(-result));
+        cancelled(engine, op, result);
+        return;
+    }
+    if (op->kind == WEIR__OP_RECEIVE && tls_error) {
+        weir__io_uring_finish(engine, op, tls_error);
         return;
     }
     switch (-result) {
@@ -386,25 +470,40 @@ static void main_failed(struct weir__io_uring *engine, struct weir__op *op, int 
     default:
         break;
     }
-    weir__io_uring_finish(engine, op, weir__error_from_errno(-result));
+    if (op->kind == WEIR__OP_SEND)
+        send_failed(engine, op, result);
+    else
+        weir__io_uring_finish(engine, op, failure_of(op, result));
 }
 
-static uint64_t receive_stamp(struct weir__io_uring *engine, struct io_uring_recvmsg_out *out)
+static uint64_t receive_stamp(struct weir__io_uring *engine, const struct cmsghdr *control)
 {
-    struct cmsghdr *control = io_uring_recvmsg_cmsg_firsthdr(out, &engine->receive_message);
     struct scm_timestamping times;
     uint64_t wall_ns;
 
-    for (; control;
-         control = io_uring_recvmsg_cmsg_nexthdr(out, &engine->receive_message, control)) {
-        if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_TIMESTAMPING ||
-            control->cmsg_len < CMSG_LEN(sizeof(times)))
-            continue;
-        memcpy(&times, CMSG_DATA(control), sizeof(times));
-        wall_ns = (uint64_t)times.ts[0].tv_sec * 1000000000ULL + (uint64_t)times.ts[0].tv_nsec;
-        return wall_ns ? wall_ns - (uint64_t)engine->wall_offset_ns : 0;
+    memcpy(&times, CMSG_DATA(control), sizeof(times));
+    wall_ns = (uint64_t)times.ts[0].tv_sec * 1000000000ULL + (uint64_t)times.ts[0].tv_nsec;
+    return wall_ns ? wall_ns - (uint64_t)engine->wall_offset_ns : 0;
+}
+
+/* What RECVMSG put into a buffer. */
+static void message_take(struct weir__io_uring *engine, unsigned char *buffer, int result,
+                         struct weir__completion *completion)
+{
+    struct msghdr *asked = &engine->receive_message;
+    struct io_uring_recvmsg_out *out = io_uring_recvmsg_validate(buffer, result, asked);
+
+    assert(out);
+    completion->result = io_uring_recvmsg_payload_length(out, result, asked);
+    completion->data = io_uring_recvmsg_payload(out, asked);
+    for (struct cmsghdr *control = io_uring_recvmsg_cmsg_firsthdr(out, asked); control;
+         control = io_uring_recvmsg_cmsg_nexthdr(out, asked, control)) {
+        if (control->cmsg_level == SOL_TLS)
+            completion->record_type = weir__ktls_record_type(control);
+        else if (control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_TIMESTAMPING &&
+                 control->cmsg_len >= CMSG_LEN(sizeof(struct scm_timestamping)))
+            completion->at_ns = receive_stamp(engine, control);
     }
-    return 0;
 }
 
 static unsigned char *buffer_at(struct weir__io_uring *engine, unsigned index)
@@ -432,15 +531,11 @@ static bool receive_take(struct weir__io_uring *engine, struct weir__op *op, int
         return false;
     }
     completion.data = buffer_at(engine, index);
-    if (engine->delivery && result > 0) {
-        struct io_uring_recvmsg_out *out =
-            io_uring_recvmsg_validate(buffer_at(engine, index), result, &engine->receive_message);
-
-        assert(out);
-        completion.result = io_uring_recvmsg_payload_length(out, result, &engine->receive_message);
-        completion.data = io_uring_recvmsg_payload(out, &engine->receive_message);
-        completion.at_ns = receive_stamp(engine, out);
-    }
+    if (receives_messages(engine, op->socket) && result > 0)
+        message_take(engine, buffer_at(engine, index), result, &completion);
+    /* A record of no bytes is not the end, and only application data may be so (RFC 8446 section 5.1). */
+    if (completion.result == 0 && completion.record_type)
+        uring_socket_state_of(op->socket)->tls_error = WEIR__RECEIVE_MALFORMED;
     if (completion.result > 0) {
         uring_state_of(op)->fed = true;
         weir__io_uring_deliver(engine, op, &completion);
@@ -457,9 +552,12 @@ static void receive_completed(struct weir__io_uring *engine, struct weir__op *op
     if (result < 0) {
         main_failed(engine, op, result);
     } else if (!receive_take(engine, op, result, flags)) {
+        const struct uring_socket_state *socket_state = uring_socket_state_of(op->socket);
         /* A reset that another operation met first reads as an end in good order. */
         if (!state->armed)
-            weir__io_uring_finish(engine, op, uring_socket_state_of(op->socket)->error);
+            weir__io_uring_finish(engine, op,
+                                  socket_state->tls_error ? socket_state->tls_error
+                                                          : socket_state->error);
     } else if (!state->armed) {
         ready_add(engine, op);
     }
@@ -487,6 +585,13 @@ static void poll_completed(struct weir__io_uring *engine, struct weir__op *op, i
         advance(engine, op);
 }
 
+static void send_taken(struct weir__io_uring *engine, struct weir__op *op, int result)
+{
+    op->socket->tls.wire += (unsigned)result;
+    uring_state_of(op)->taken = result;
+    send_settle(engine, op);
+}
+
 static void main_completed(struct weir__io_uring *engine, struct weir__op *op, int result,
                            uint32_t flags)
 {
@@ -498,6 +603,8 @@ static void main_completed(struct weir__io_uring *engine, struct weir__op *op, i
         accept_completed(engine, op, result);
     else if (result < 0)
         main_failed(engine, op, result);
+    else if (op->kind == WEIR__OP_SEND)
+        send_taken(engine, op, result);
     else
         weir__io_uring_finish(engine, op, result);
 }

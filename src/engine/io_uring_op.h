@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "engine/io_uring_engine.h"
+#include "engine/ktls.h"
 
 enum uring_request {
     URING_REQUEST_MAIN,   /* the operation itself, or the wait until the socket is ready for it */
@@ -26,15 +27,19 @@ struct uring_state {
     bool cancelling;
     bool fed;             /* RECEIVE: bytes came since URING_REQUEST_MAIN was armed */
     bool polling;         /* URING_REQUEST_MAIN waits for readiness */
+    bool settling;        /* SEND: taken, see weir__socket_holds */
+    bool again;           /* SEND: tried again after it had met the reader's error */
     bool ended;           /* WATCH: the connection is over */
     bool without_command; /* WATCH: the stamp command failed here */
+    int taken;            /* SEND, where `settling` */
     struct msghdr message;
-    _Alignas(struct cmsghdr) unsigned char control[CMSG_SPACE(sizeof(uint32_t))];
+    _Alignas(struct cmsghdr) unsigned char control[WEIR__SEND_CONTROL_BYTES];
 };
 
 struct uring_socket_state {
-    int error; /* why the connection died: whoever meets the kernel's error first consumes it */
-    bool full; /* the last write was short: wait before the next */
+    int error;     /* why the connection died: whoever meets the kernel's error first consumes it */
+    int tls_error; /* a WEIR__RECEIVE_*, for the reader, met by somebody else */
+    bool full;     /* the last write was short: wait before the next */
 };
 
 _Static_assert(sizeof(struct uring_state) <= WEIR__OP_PRIVATE_BYTES, "operation's private bytes");

@@ -77,7 +77,10 @@ static int connection_error(struct weir__socket *socket)
     struct uring_socket_state *state = uring_socket_state_of(socket);
 
     if (!state->error)
-        state->error = weir__descriptor_error(socket->handle);
+        state->error = weir__socket_error(socket);
+    /* Of no matter now; the reader has met it, or meets the end. */
+    if (weir__is_receive_result(state->error))
+        state->error = 0;
     return state->error;
 }
 
