@@ -240,6 +240,8 @@ int weir__send_prepare(struct weir__socket *socket, unsigned flags, uint8_t reco
 
     if (socket->tls_tx)
         stamp_all(socket, stamp);
+    else
+        record_type = 0;
     if (record_type)
         control_put(message, control, SOL_TLS, TLS_SET_RECORD_TYPE, &record_type,
                     sizeof(record_type));

@@ -397,6 +397,7 @@ void weir__stream_flush(struct weir_stream *stream)
         op->send.parts = parts;
         op->send.part_count = plan.part_count;
         op->send.flags = flags;
+        op->send.record_type = 0;
     } else {
         op->kind = WEIR__OP_SEND_FILE;
         op->send_file.file = plan.file;
