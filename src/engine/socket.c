@@ -203,50 +203,21 @@ void weir__descriptor_close(int descriptor, bool reset)
     (void)close(descriptor);
 }
 
-int weir__descriptor_error(int descriptor)
-{
-    int error = 0;
-    socklen_t length = sizeof(error);
-    if (getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &error, &length) != 0)
-        error = errno;
-    return weir__error_from_errno(error);
-}
-
 int64_t weir__file_read(struct weir__engine *engine, int file, uint64_t offset, void *data,
                         size_t length)
 {
-    size_t done = 0;
+    size_t taken = 0;
 
     (void)engine;
-    while (done < length) {
-        ssize_t got = pread(file, (char *)data + done, length - done, (off_t)(offset + done));
-        if (got < 0 && errno == EINTR)
+    while (taken < length) {
+        ssize_t piece = pread(file, (char *)data + taken, length - taken, (off_t)(offset + taken));
+        if (piece < 0 && errno == EINTR)
             continue;
-        if (got < 0)
+        if (piece < 0)
             return WEIR_EIO;
-        if (got == 0)
+        if (piece == 0)
             break;
-        done += (size_t)got;
+        taken += (size_t)piece;
     }
-    return (int64_t)done;
-}
-
-int weir__no_tls_attach(struct weir__engine *engine, struct weir__socket *socket,
-                        enum weir__tls_direction direction, const struct weir__tls_keys *keys)
-{
-    (void)engine, (void)socket, (void)direction, (void)keys;
-    return WEIR_ENOTSUP;
-}
-
-int weir__no_tls_sequence(struct weir__engine *engine, struct weir__socket *socket,
-                          uint64_t *sequence)
-{
-    (void)engine, (void)socket, (void)sequence;
-    return WEIR_ENOTSUP;
-}
-
-bool weir__no_tls_can_rekey(struct weir__engine *engine)
-{
-    (void)engine;
-    return false;
+    return (int64_t)taken;
 }
