@@ -32,6 +32,7 @@ run: build
 
 test:
 	@packaging/bootstrap build test
+	@packaging/bootstrap vm || echo 'Going on without the virtual machine.'
 	@exec python3 tests/run
 
 demo: build
