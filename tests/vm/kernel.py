@@ -37,7 +37,7 @@ PACKAGES_MAX = 20
 MODULES = (
     *("virtio_pci", "virtiofs", "overlay", "tls"),
     *("gcm", "ccm", "ctr", "cmac", "ghash-generic", "aesni-intel", "ghash-clmulni-intel"),
-    *("chacha_generic", "chacha-x86_64", "poly1305_generic", "poly1305-x86_64", "chacha20poly1305"),
+    *("chacha", "chacha_generic", "chacha-x86_64", "poly1305_generic", "poly1305-x86_64", "chacha20poly1305"),
     *("sch_netem", "sch_fq", "sch_tbf", "tcp_bbr", "veth", "tun", "unix", "virtio_rng"),
 )
 DECOMPRESSORS = {".ko": bytes, ".ko.xz": lzma.decompress}
