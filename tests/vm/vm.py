@@ -28,6 +28,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -198,12 +199,13 @@ def _result_of_unfinished(step: Step, number: int, results: pathlib.Path, why: s
 def run(kernel: kernels.Kernel, steps: Sequence[Step], results: pathlib.Path, mode: str = "smp",
         timeout_s: float = 600.0, memory_mb: int = 1024,
         on_result: Callable[[Result], None] | None = None,
-        on_poll: Callable[[], None] | None = None) -> list[Result]:
+        on_poll: Callable[[], None] | None = None,
+        stop: threading.Event | None = None) -> list[Result]:
     """Boots once, runs the steps one after the other and says how each ended.
 
     `results` is a folder that is emptied first and then has what each printed, reports of sanitizers,
     and the guest's console. A guest that panics, hangs or takes longer than `timeout_s` of real time
-    fails the steps that had not ended. Raises Unavailable if it cannot be started at all.
+    fails the steps that had not ended; so does `stop`. Raises Unavailable if it cannot be started.
     """
     if results.exists():
         shutil.rmtree(results)
@@ -225,6 +227,8 @@ def run(kernel: kernels.Kernel, steps: Sequence[Step], results: pathlib.Path, mo
         while not why and not (results / "done").exists():
             if machine.poll() is not None:
                 why = "the guest stopped" if machine.returncode == 0 else "QEMU failed"
+            elif stop and stop.is_set():
+                why = "stopped"
             elif time.monotonic() - began > timeout_s:
                 why = f"the guest was still running after {timeout_s:g} s"
             elif time.monotonic() - began > BOOT_SECONDS_MAX and not (results / "0.txt").exists():
