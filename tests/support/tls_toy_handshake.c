@@ -583,7 +583,7 @@ static int message_dispatch(struct weir__tls_handshake *handshake, struct reader
     case TLS_TOY_FAILED:
         break;
     }
-    assert(!"a state that takes nothing");
+    assert(false); /* message_expected has none for these */
     return WEIR_ETLS;
 }
 
