@@ -606,6 +606,32 @@ static int aead_seal_fails(struct weir__tls_aead *aead, const uint8_t *nonce,
     return WEIR_EIO;
 }
 
+static int aead_seal_counts(struct weir__tls_aead *aead, const uint8_t *nonce,
+                            const uint8_t *additional, size_t additional_length,
+                            const struct iovec *parts, unsigned part_count, uint8_t *out)
+{
+    assert_int_equal(part_count, 2); /* content and type */
+    for (unsigned i = 0; i < part_count; i++)
+        assert_int_not_equal(parts[i].iov_len, 0);
+    return weir__tls_toy.aead_seal(aead, nonce, additional, additional_length, parts, part_count,
+                                   out);
+}
+
+static void test_libraries_see_no_empty_parts(void **state)
+{
+    struct weir__tls_vendor vendor = weir__tls_toy;
+    struct weir__tls_keys keys = keys_of(0);
+    struct weir__tls_protector protector;
+    const struct iovec parts[] = {{NULL, 0}, {keys.iv, 4}, {keys.iv, 0}};
+    uint8_t record[64];
+
+    (void)state;
+    vendor.aead_seal = aead_seal_counts;
+    assert_int_equal(weir__tls_protector_init(&protector, &vendor, &keys, true), 0);
+    assert_int_equal(weir__tls_seal(&protector, WEIR__TLS_APPLICATION_DATA, parts, 3, record), 26);
+    weir__tls_protector_dispose(&protector);
+}
+
 static void test_a_library_that_fails(void **state)
 {
     static const struct weir__tls_protector zeros;
@@ -647,6 +673,7 @@ int main(void)
         cmocka_unit_test(test_inner_plaintext),
         cmocka_unit_test(test_outer_type),
         cmocka_unit_test(test_content_of_1_2),
+        cmocka_unit_test(test_libraries_see_no_empty_parts),
         cmocka_unit_test(test_a_library_that_fails),
     };
 
