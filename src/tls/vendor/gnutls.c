@@ -10,6 +10,7 @@ const struct weir__tls_vendor weir__tls_gnutls = {
     .name = "gnutls",
     .version = version,
     .version_max = WEIR__TLS_1_3,
+    .lacks = WEIR__TLS_LACKS_OLD_TICKET_KEYS | WEIR__TLS_LACKS_RENEWED_TICKETS,
     .context_new = weir__gnutls_context_new,
     .context_free = weir__gnutls_context_free,
     .context_set_tickets = weir__gnutls_context_set_tickets,

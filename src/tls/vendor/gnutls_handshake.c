@@ -231,10 +231,12 @@ static void session_offer(struct weir__tls_handshake *handshake, const uint8_t *
         .verified = weir__gnutls_verifies(handshake->context),
         .server_name = handshake->server_name,
     };
-    size_t prefix = weir__tls_saved_match(&wanted, data, length);
+    size_t session_length;
+    const uint8_t *session =
+        weir__tls_saved_get(&weir__tls_gnutls, &wanted, data, length, &session_length);
 
-    if (prefix > 0)
-        gnutls_session_set_data(handshake->session, data + prefix, length - prefix);
+    if (session)
+        gnutls_session_set_data(handshake->session, session, session_length);
 }
 
 int weir__gnutls_handshake_new(struct weir__tls_handshake **handshake_out,
@@ -345,6 +347,8 @@ int weir__gnutls_advance(struct weir__tls_handshake *handshake, const uint8_t *r
     assert(!handshake->done);
     if (length > 0 && !weir__tls_record_is_whole(record, length))
         return fail(handshake, GNUTLS_E_UNEXPECTED_PACKET_LENGTH);
+    if (length > 0 && !weir__tls_record_changes_well(record, length))
+        return fail(handshake, GNUTLS_E_UNEXPECTED_PACKET);
     handshake->record = record;
     handshake->record_length = length;
     do {
@@ -394,15 +398,8 @@ int weir__gnutls_session_save(struct weir__tls_handshake *handshake, uint8_t *da
                   (!is_tls13(handshake) && gnutls_session_is_resumed(handshake->session));
     if (!ticket || gnutls_session_get_data2(handshake->session, &session) < 0)
         return 0;
-    int length = weir__tls_saved_write(&saved, data, size);
-    if (length >= 0) {
-        if (session.size > size - (size_t)length) {
-            length = WEIR_ENOBUFS;
-        } else {
-            memcpy(data + length, session.data, session.size);
-            length += (int)session.size;
-        }
-    }
+    int length =
+        weir__tls_saved_put(&weir__tls_gnutls, &saved, session.data, session.size, data, size);
     weir__tls_wipe(session.data, session.size);
     gnutls_free(session.data);
     return length;
