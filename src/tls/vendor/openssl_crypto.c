@@ -206,7 +206,7 @@ static X509 *certificate_make(EVP_PKEY *key, const char *const *names, unsigned 
 
     if (!subject || X509_set_version(leaf, X509_VERSION_3) != 1 || !serial_set(leaf) ||
         !X509_gmtime_adj(X509_getm_notBefore(leaf), -3600) ||
-        !X509_gmtime_adj(X509_getm_notAfter(leaf), (long)days * 86400) ||
+        !X509_gmtime_adj(X509_getm_notAfter(leaf), (long)days * 86400 - 3600) ||
         X509_set_pubkey(leaf, key) != 1 ||
         /* 64 characters are what X.520 allows; the whole names are below. */
         X509_NAME_add_entry_by_NID(subject, NID_commonName, MBSTRING_ASC,

@@ -43,6 +43,7 @@ static int transport_write(BIO *bio, const char *bytes, size_t length, size_t *w
 {
     struct weir__tls_handshake *handshake = BIO_get_data(bio);
 
+    BIO_clear_retry_flags(bio);
     /* After the handshake the keys are not OpenSSL's any more. */
     if (!handshake->done) {
         weir__tls_counter_feed(&handshake->emitted, (const uint8_t *)bytes, length);
