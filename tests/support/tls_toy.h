@@ -4,9 +4,10 @@
 
 /*
  * A TLS library for the simulation and the fuzzers: all that struct weir__tls_vendor asks, with no
- * cryptography at all. It is fast, it is deterministic, and its records look like TLS's from outside;
- * whoever has seen the randoms knows the keys. What is tampered with, out of order or sealed with another
- * key is found out as it would be with a real library, by 64 bits of mixing and not by cryptography.
+ * cryptography at all. It is fast, it is deterministic, and its records look like TLS's from
+ * outside; whoever has seen the randoms knows the keys. What is tampered with, out of order or
+ * sealed with another key is found out as it would be with a real library, by 64 bits of mixing and
+ * not by cryptography.
  *
  * It speaks to itself alone: TLS 1.2 and 1.3, all ciphers, ALPN, server_name, tickets and client
  * certificates. Certificate files are not read, and every certificate is valid.

@@ -2,10 +2,10 @@
 #include "support/tls_toy_internal.h"
 
 /*
- * The handshake, one message a record. TLS 1.3: ClientHello; ServerHello, then sealed Certificate and
- * Finished; sealed Finished; sealed tickets. TLS 1.2: ClientHello; ServerHello, Certificate,
- * ServerHelloDone; ClientKeyExchange, sealed Finished; ticket, sealed Finished. ChangeCipherSpec stands
- * where real ones have it. What a message holds is the toy's own.
+ * The handshake, one message a record. TLS 1.3: ClientHello; ServerHello, then sealed Certificate
+ * and Finished; sealed Finished; sealed tickets. TLS 1.2: ClientHello; ServerHello, Certificate,
+ * ServerHelloDone; ClientKeyExchange, sealed Finished; ticket, sealed Finished. ChangeCipherSpec
+ * stands where real ones have it. What a message holds is the toy's own.
  */
 
 #include <assert.h>
@@ -583,7 +583,7 @@ static int message_dispatch(struct weir__tls_handshake *handshake, struct reader
     case TLS_TOY_FAILED:
         break;
     }
-    assert(!"a state that takes nothing");
+    assert(false); /* message_expected has none for these */
     return WEIR_ETLS;
 }
 

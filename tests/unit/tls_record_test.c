@@ -13,6 +13,7 @@
 #include <weir/error.h>
 
 #include "support/hex.h"
+#include "support/tls_craft.h"
 #include "support/tls_toy.h"
 
 #define ROOM_BYTES (WEIR__TLS_PLAIN_MAX + WEIR__TLS_EXPAND_MAX)
@@ -448,44 +449,14 @@ static void test_other_keys(void **state)
     each_mode(check_other_keys);
 }
 
-/* ---- what is authentic and yet wrong: records by hand, for weir__tls_seal makes none of these ---- */
+/* ---- what is authentic and yet wrong ---- */
 
-/*
- * Seals `length` bytes as they are: TLSInnerPlaintext for TLS 1.3, else content of `type`. It is the
- * record that pair->open waits for.
- */
-static size_t seal_raw(struct pair *pair, unsigned mode, uint8_t type, const uint8_t *bytes,
-                       size_t length, uint8_t *record)
+/* The record that pair->open waits for, though weir__tls_seal makes no such thing. */
+static size_t seal_raw(struct pair *pair, uint8_t type, const uint8_t *bytes, size_t length,
+                       uint8_t *record)
 {
-    const struct weir__tls_keys *keys = &pair->open.keys;
-    size_t sealed = modes[mode].offset + length + WEIR__TLS_TAG;
-    struct iovec part = {(void *)(uintptr_t)bytes, length};
-    uint8_t nonce[12], additional[13];
-    uint8_t sequence[8] = {0, 0, 0, 0, 0, 0, 0, (uint8_t)keys->sequence};
-
-    assert_true(keys->sequence < 256);
-    record[0] = type;
-    record[1] = 3;
-    record[2] = 3;
-    record[3] = (uint8_t)((sealed - 5) >> 8);
-    record[4] = (uint8_t)(sealed - 5);
-    memcpy(nonce, keys->iv, 12);
-    if (modes[mode].offset == 13) {
-        memset(record + 5, 0xee, 8); /* any value is right */
-        memcpy(nonce + 4, record + 5, 8);
-    } else {
-        nonce[11] ^= sequence[7];
-    }
-    memcpy(additional, sequence, 8);
-    memcpy(additional + 8, record, 3);
-    additional[11] = (uint8_t)(length >> 8);
-    additional[12] = (uint8_t)length;
-    bool is_1_3 = modes[mode].version == WEIR__TLS_1_3;
-    assert_int_equal(pair->seal.vendor->aead_seal(pair->seal.aead, nonce,
-                                                  is_1_3 ? record : additional, is_1_3 ? 5 : 13,
-                                                  &part, length > 0, record + modes[mode].offset),
-                     0);
-    return sealed;
+    pair->seal.keys.sequence = pair->open.keys.sequence;
+    return tls_craft_record(&pair->seal, type, bytes, length, record);
 }
 
 /* `length` bytes of content 'x', then `type`, then `padding` zeros. */
@@ -528,7 +499,7 @@ static void check_inner(struct pair *pair, unsigned mode)
         memset(inner, 'x', length);
         inner[length] = (uint8_t)inners[i].type;
         memset(inner + length + 1, 0, inners[i].padding);
-        size_t sealed = seal_raw(pair, mode, 23, inner, length + 1 + inners[i].padding, record);
+        size_t sealed = seal_raw(pair, 23, inner, length + 1 + inners[i].padding, record);
         assert_int_equal(weir__tls_frame(record, sealed, WEIR__TLS_1_3), sealed);
         if (inners[i].alert == 0) {
             assert_opens(&pair->open, record, sealed, (enum weir__tls_content)inners[i].type, inner,
@@ -539,7 +510,7 @@ static void check_inner(struct pair *pair, unsigned mode)
         assert_int_equal(pair->open.keys.sequence, sequence);
     }
     /* Not even a type. */
-    size_t sealed = seal_raw(pair, mode, 23, inner, 0, record);
+    size_t sealed = seal_raw(pair, 23, inner, 0, record);
     assert_int_equal(open_alert(&pair->open, record, sealed), WEIR__TLS_UNEXPECTED_MESSAGE);
 }
 
@@ -557,7 +528,7 @@ static void check_outer_type(struct pair *pair, unsigned mode)
     if (modes[mode].version != WEIR__TLS_1_3)
         return;
     for (uint8_t type = 20; type < 24; type++) {
-        size_t sealed = seal_raw(pair, mode, type, inner, sizeof(inner), record);
+        size_t sealed = seal_raw(pair, type, inner, sizeof(inner), record);
         assert_int_equal(open_alert(&pair->open, record, sealed),
                          type == 23 ? 0 : WEIR__TLS_UNEXPECTED_MESSAGE);
     }
@@ -597,7 +568,7 @@ static void check_content_1_2(struct pair *pair, unsigned mode)
     pattern_fill(data, sizeof(data));
     for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         uint64_t sequence = pair->open.keys.sequence;
-        size_t sealed = seal_raw(pair, mode, cases[i].type, data, cases[i].length, record);
+        size_t sealed = seal_raw(pair, cases[i].type, data, cases[i].length, record);
         assert_int_equal(open_alert(&pair->open, record, sealed), cases[i].alert);
         assert_int_equal(pair->open.keys.sequence, sequence + (cases[i].alert == 0));
     }
@@ -633,6 +604,32 @@ static int aead_seal_fails(struct weir__tls_aead *aead, const uint8_t *nonce,
     (void)part_count;
     (void)out;
     return WEIR_EIO;
+}
+
+static int aead_seal_counts(struct weir__tls_aead *aead, const uint8_t *nonce,
+                            const uint8_t *additional, size_t additional_length,
+                            const struct iovec *parts, unsigned part_count, uint8_t *out)
+{
+    assert_int_equal(part_count, 2); /* content and type */
+    for (unsigned i = 0; i < part_count; i++)
+        assert_int_not_equal(parts[i].iov_len, 0);
+    return weir__tls_toy.aead_seal(aead, nonce, additional, additional_length, parts, part_count,
+                                   out);
+}
+
+static void test_libraries_see_no_empty_parts(void **state)
+{
+    struct weir__tls_vendor vendor = weir__tls_toy;
+    struct weir__tls_keys keys = keys_of(0);
+    struct weir__tls_protector protector;
+    const struct iovec parts[] = {{NULL, 0}, {keys.iv, 4}, {keys.iv, 0}};
+    uint8_t record[64];
+
+    (void)state;
+    vendor.aead_seal = aead_seal_counts;
+    assert_int_equal(weir__tls_protector_init(&protector, &vendor, &keys, true), 0);
+    assert_int_equal(weir__tls_seal(&protector, WEIR__TLS_APPLICATION_DATA, parts, 3, record), 26);
+    weir__tls_protector_dispose(&protector);
 }
 
 static void test_a_library_that_fails(void **state)
@@ -676,6 +673,7 @@ int main(void)
         cmocka_unit_test(test_inner_plaintext),
         cmocka_unit_test(test_outer_type),
         cmocka_unit_test(test_content_of_1_2),
+        cmocka_unit_test(test_libraries_see_no_empty_parts),
         cmocka_unit_test(test_a_library_that_fails),
     };
 

@@ -182,7 +182,7 @@ static void test_handshakes(void **state)
                     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256");
 }
 
-/* Takes the two tickets that the server has sent, as Weir does: it opens them, and passes them on. */
+/* Takes the server's two tickets as Weir does: it opens them, and passes them on. */
 static void tickets_take(struct side *client, struct side *server)
 {
     struct weir__tls_result result;

@@ -165,6 +165,11 @@ bool weir__tls_record_is_whole(const uint8_t *record, size_t length)
            length <= 5 + 16384 + 256;
 }
 
+bool weir__tls_record_changes_well(const uint8_t *record, size_t length)
+{
+    return record[0] != WEIR__TLS_CHANGE_CIPHER_SPEC || (length == 6 && record[5] == 1);
+}
+
 /* A byte for `verified`, one for the name's length, the name. */
 int weir__tls_saved_write(const struct weir__tls_saved *saved, uint8_t *data, size_t size)
 {
@@ -190,4 +195,43 @@ size_t weir__tls_saved_match(const struct weir__tls_saved *wanted, const uint8_t
     if (name_length > 0 && memcmp(data + 2, wanted->server_name, name_length) != 0)
         return 0;
     return 2 + name_length;
+}
+
+#define CHECKSUM_BYTES 32
+static const uint8_t checksum_key[] = "weir session";
+
+int weir__tls_saved_put(const struct weir__tls_vendor *vendor, const struct weir__tls_saved *saved,
+                        const uint8_t *session, size_t session_length, uint8_t *data, size_t size)
+{
+    int prefix = weir__tls_saved_write(saved, data, size);
+
+    if (prefix < 0)
+        return prefix;
+    size_t room = size - (size_t)prefix;
+    if (room < CHECKSUM_BYTES || session_length > room - CHECKSUM_BYTES)
+        return WEIR_ENOBUFS;
+    data += prefix;
+    if (vendor->hmac(WEIR__TLS_SHA256, checksum_key, sizeof(checksum_key), session, session_length,
+                     data) != 0)
+        return 0;
+    memcpy(data + CHECKSUM_BYTES, session, session_length);
+    return (int)((size_t)prefix + CHECKSUM_BYTES + session_length);
+}
+
+const uint8_t *weir__tls_saved_get(const struct weir__tls_vendor *vendor,
+                                   const struct weir__tls_saved *wanted, const uint8_t *data,
+                                   size_t length, size_t *session_length)
+{
+    size_t prefix = weir__tls_saved_match(wanted, data, length);
+    uint8_t checksum[WEIR__TLS_HASH_MAX];
+
+    if (prefix == 0 || length - prefix < CHECKSUM_BYTES)
+        return NULL;
+    const uint8_t *session = data + prefix + CHECKSUM_BYTES;
+    *session_length = length - prefix - CHECKSUM_BYTES;
+    if (vendor->hmac(WEIR__TLS_SHA256, checksum_key, sizeof(checksum_key), session, *session_length,
+                     checksum) != 0 ||
+        memcmp(checksum, data + prefix, CHECKSUM_BYTES) != 0)
+        return NULL;
+    return session;
 }
