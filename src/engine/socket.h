@@ -67,6 +67,13 @@ int64_t weir__descriptor_send_file(int descriptor, int file, uint64_t offset, ui
  * Leaves SO_ERROR for whoever asks.
  */
 unsigned weir__descriptor_stamps(int descriptor, struct weir__stamp *stamps, unsigned count);
+/* Reads one message of the error queue; false if it is no transmit stamp. */
+bool weir__stamp_read(struct msghdr *message, int64_t wall_offset_ns, struct weir__stamp *stamp);
+/*
+ * Turns stamps on, the keys' base being here if they were off, and stamps all that is sent from now on, or
+ * what asks for it by its control message. False where the kernel has no stamps.
+ */
+bool weir__descriptor_stamp_all(int descriptor, bool all);
 /* Takes SO_ERROR: 0 or a negative WEIR_E*. */
 int weir__descriptor_error(int descriptor);
 /*
