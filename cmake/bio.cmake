@@ -50,5 +50,6 @@ install(TARGETS weir_bio_shared weir_bio_static EXPORT weirBioTargets
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(EXPORT weirBioTargets NAMESPACE weir:: DESTINATION ${package_dir})
 install(FILES include/weir/bio.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/weir)
+install(FILES docs/man/weir_bio.3 DESTINATION ${CMAKE_INSTALL_MANDIR}/man3)
 configure_file(cmake/weir-bio.pc.in ${PROJECT_BINARY_DIR}/weir-bio.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/weir-bio.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -485,6 +485,28 @@ static void stamps_every_send(void **state)
     session_close(&s);
 }
 
+/* The kernel's keys have 32 bits. Counting 12 GiB that were never sent changes the rest alone. */
+static void offsets_have_64_bits(void **state)
+{
+    const uint64_t before = UINT64_C(3) << 32;
+    struct weir_bio_stamp stamps[STAMPS_MAX];
+    int server, client;
+
+    (void)state;
+    connect_pair(&server, &client, 0);
+    BIO *bio = weir_bio_new(server, NULL);
+    need_stamps(bio, "offsets_have_64_bits");
+    weir_bio_count_file(bio, before);
+    assert_int_equal(weir_bio_stamp_start(bio, 100), 0);
+    assert_int_equal(BIO_write(bio, pattern, 100), 100);
+    assert_int_equal(weir_bio_stamp_stop(bio), before + 100);
+    unsigned last = wait_for_stamp(bio, WEIR_STAGE_DELIVERED, before + 100, stamps) - 1;
+    assert_int_equal(stamps[last].offset, before + 100);
+    BIO_free(bio);
+    close(server);
+    close(client);
+}
+
 static void counts_what_is_acknowledged(void **state)
 {
     int server, client;
@@ -875,6 +897,7 @@ int main(void)
         cmocka_unit_test(out_of_memory),
         cmocka_unit_test(stamps_the_end_of_a_write),
         cmocka_unit_test(stamps_every_send),
+        cmocka_unit_test(offsets_have_64_bits),
         cmocka_unit_test(counts_what_is_acknowledged),
         cmocka_unit_test(owner_adds_flags_and_control),
         cmocka_unit_test(zerocopy_passes_and_releases),
