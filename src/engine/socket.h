@@ -93,6 +93,13 @@ static inline bool weir__is_receive_result(int64_t result)
  * Leaves SO_ERROR for whoever asks.
  */
 unsigned weir__descriptor_stamps(int descriptor, struct weir__stamp *stamps, unsigned count);
+/* Reads one message of the error queue; false if it is no transmit stamp. */
+bool weir__stamp_read(struct msghdr *message, int64_t wall_offset_ns, struct weir__stamp *stamp);
+/*
+ * Turns stamps on, the keys' base being here if they were off, and stamps all that is sent from now on, or
+ * what asks for it by its control message. False where the kernel has no stamps.
+ */
+bool weir__descriptor_stamp_all(int descriptor, bool all);
 /*
  * Whether a connection of which both sides are shut is quite over: until then bytes and the FIN may wait
  * for their acknowledgement, and stamps may come. True where the system does not say.

@@ -97,6 +97,11 @@ static bool enable_stamps(int descriptor, unsigned transmit)
     return errno == EINVAL && set_stamps(descriptor, STAMP_BASE | transmit) == 0;
 }
 
+bool weir__descriptor_stamp_all(int descriptor, bool all)
+{
+    return enable_stamps(descriptor, all ? STAMP_TRANSMIT : 0);
+}
+
 void weir__socket_prepare(struct weir__engine *engine, struct weir__socket *socket, bool no_delay,
                           bool delivery)
 {
@@ -322,8 +327,7 @@ int64_t weir__socket_send_file(struct weir__socket *socket, int file, uint64_t o
     return taken > 0 ? (int64_t)taken : result;
 }
 
-/* Reads one message of the error queue; false if it is no transmit stamp. */
-static bool stamp_read(struct msghdr *message, int64_t wall_offset_ns, struct weir__stamp *stamp)
+bool weir__stamp_read(struct msghdr *message, int64_t wall_offset_ns, struct weir__stamp *stamp)
 {
     struct scm_timestamping time = {0};
     struct sock_extended_err error = {0};
@@ -363,7 +367,7 @@ static unsigned stamps_take(int descriptor, struct weir__stamp *stamps, unsigned
         return 0;
     int64_t offset = weir__clock_wall_offset_ns(NULL);
     for (int i = 0; i < got; i++) {
-        if (stamp_read(&messages[i].msg_hdr, offset, &stamps[*stamped]))
+        if (weir__stamp_read(&messages[i].msg_hdr, offset, &stamps[*stamped]))
             (*stamped)++;
     }
     return (unsigned)got;
