@@ -10,7 +10,8 @@ endif()
 add_library(weir_bio_objects OBJECT src/tls/vendor/openssl_bio.c src/tls/kernel/bio_ktls.c
             src/tls/kernel/bio_pool.c src/tls/kernel/bio_socket.c)
 # What it shares with libweir, whose own copy is hidden in the shared library.
-add_library(weir_bio_core OBJECT src/core/memory.c src/engine/socket.c src/engine/socket_linux.c)
+add_library(weir_bio_core OBJECT src/core/memory.c src/core/error.c src/engine/ktls_linux.c src/engine/socket.c
+            src/engine/socket_linux.c)
 foreach(objects weir_bio_objects weir_bio_core)
     target_link_libraries(${objects} PRIVATE weir_build OpenSSL::Crypto)
 endforeach()
