@@ -56,17 +56,20 @@ void weir__tls_acked(struct weir__transport *transport, uint64_t wire)
     tls->map = NULL;
 }
 
-uint64_t weir__tls_plain_at(const struct weir__transport *transport, uint64_t wire)
-{
-    const struct weir__tls_stream *tls = (const struct weir__tls_stream *)transport;
-
-    return tls->map ? weir__offset_map_plain(tls->map, wire) : tls->acked.plain;
-}
-
 /* Where on the wire the next made byte will lie. */
 static uint64_t made_end(const struct weir__tls_stream *tls)
 {
     return tls->base.stream->ledger.accepted + tls->output.bytes;
+}
+
+uint64_t weir__tls_plain_at(const struct weir__transport *transport, uint64_t wire)
+{
+    const struct weir__tls_stream *tls = (const struct weir__tls_stream *)transport;
+
+    /* Of all that was made here no mark is needed. */
+    if (!transport->stream->socket.tls_tx && wire >= made_end(tls))
+        return transport->stream->plain_taken;
+    return tls->map ? weir__offset_map_plain(tls->map, wire) : tls->acked.plain;
 }
 
 /* ---- records made here ---- */
@@ -107,7 +110,13 @@ int weir__tls_control(void *context, enum weir__tls_content type, const uint8_t 
         tls->close_said = true;
     if (tls->session.sealer) {
         int error = seal_control(tls, type, content, length);
-        return !error && then_new_keys ? weir__tls_session_next_tx(&tls->session) : error;
+        if (error || !then_new_keys)
+            return error;
+        /* The peer is told of the new keys: without them nothing can follow. */
+        error = weir__tls_session_next_tx(&tls->session);
+        if (error)
+            weir__stream_end(tls->base.stream, error, true);
+        return error;
     }
     assert(length <= sizeof(tls->controls[0].content));
     if (tls->control_count == WEIR__TLS_CONTROLS_MAX) {
@@ -240,22 +249,22 @@ static int seal_next(struct weir__tls_stream *tls)
 
 /* ---- the bound of records under one key ---- */
 
-/* The next record has number `sequence`. False: none may follow. */
-static bool may_go_on(struct weir__tls_stream *tls, uint64_t sequence)
+/* The next record has number `sequence`. Returns 0, or an error: none may follow. */
+static int check_records(struct weir__tls_stream *tls, uint64_t sequence)
 {
     struct weir_stream *stream = tls->base.stream;
     struct weir__engine *engine = stream->engine;
 
     if (sequence < tls->context->records_max)
-        return true;
+        return 0;
     bool can_rekey = tls->session.version == WEIR__TLS_1_3 && tls->session.tx.secret_length > 0 &&
                      (!stream->socket.tls_tx || engine->ops->tls_can_rekey(engine));
     if (can_rekey)
-        return tls->control_count > 0 || weir__tls_session_update_keys(&tls->session, false) == 0;
+        return tls->control_count > 0 ? 0 : weir__tls_session_update_keys(&tls->session, false);
     /* What is queued still goes out, within the margin that records_max leaves. */
     if (!stream->closing)
         weir__tls_stream_end(tls, WEIR_ENOTSUP);
-    return sequence < WEIR__TLS_RECORDS_MAX;
+    return sequence < WEIR__TLS_RECORDS_MAX ? 0 : WEIR_ETLS;
 }
 
 /* Makes records of what is queued. Returns 0 or an error. */
@@ -270,9 +279,9 @@ static int make_records(struct weir__tls_stream *tls)
         if (stamped &&
             made_end(tls) - tls->stamp_end + stream->queue.first->length > WEIR__COALESCE_BYTES_MAX)
             break;
-        if (!may_go_on(tls, tls->session.sealer->keys.sequence))
-            return WEIR_ETLS;
-        error = seal_next(tls);
+        error = check_records(tls, tls->session.sealer->keys.sequence);
+        if (!error)
+            error = seal_next(tls);
     }
     return error;
 }
@@ -341,8 +350,9 @@ void weir__tls_passed_taken(struct weir__transport *transport, uint64_t bytes, b
         plain = plain > WEIR__TLS_PLAIN_MAX ? plain - WEIR__TLS_PLAIN_MAX : 0;
     known = weir__tls_plain_at(transport, UINT64_MAX);
     mark(tls, stream->ledger.accepted, plain > known ? plain : known);
-    if (sequence >= tls->context->records_max)
-        may_go_on(tls, sequence);
+    int error = check_records(tls, sequence);
+    if (error)
+        weir__stream_end(stream, error, true);
 }
 
 /* The kernel has made a control record. */
@@ -423,7 +433,7 @@ enum weir__transport_plan weir__tls_plan(struct weir__transport *transport,
         return WEIR__TRANSPORT_NOTHING;
     error = make_records(tls);
     /* What was made before an error goes out first; the error comes again. */
-    if (tls->output.bytes > 0 && error != WEIR_ETLS)
+    if (tls->output.bytes > 0 && error != WEIR_ETLS && error != WEIR_ENOMEM)
         return plan_output(tls, send);
     if (error == WEIR_ENOBUFS)
         weir__stream_retry_later(stream);
