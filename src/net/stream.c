@@ -188,7 +188,7 @@ static void on_receive(struct weir__op *op, const struct weir__completion *compl
             completion->at_ns ? completion->at_ns : weir_loop_now_ns(stream->loop);
 
         weir__stream_answered(stream, arrived_ns);
-        if (stream->dying || stream->closing)
+        if (stream->dying)
             return;
         if (stream->transport)
             stream->transport->ops->received(stream->transport, completion, arrived_ns);
@@ -388,6 +388,13 @@ static void begin_closing(struct weir_stream *stream, int reason, uint64_t deadl
     weir__stream_defer(stream);
 }
 
+/* Nothing was sent yet, nor can it be: to close the stream is to give it up. */
+static bool is_opening(const struct weir_stream *stream)
+{
+    return stream->opening ||
+           (stream->transport && stream->transport->ops->wants_input(stream->transport));
+}
+
 static void shorten_closing(struct weir_stream *stream, uint64_t deadline_ms)
 {
     uint64_t now_ms = weir_loop_now_ns(stream->loop) / NS_PER_MS;
@@ -400,7 +407,7 @@ void weir_stream_close(struct weir_stream *stream, uint64_t deadline_ms)
 {
     if (deadline_ms == 0)
         deadline_ms = WEIR_CLOSE_DEADLINE_MS;
-    if (stream->opening)
+    if (is_opening(stream))
         weir__stream_end(stream, WEIR_EABORTED, false);
     else if (!stream->closing && !stream->dying)
         begin_closing(stream, 0, deadline_ms);

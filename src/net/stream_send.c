@@ -50,13 +50,23 @@ static void take_passed(struct weir_stream *stream, uint64_t bytes, uint64_t tak
     }
 }
 
-/* The first byte of a write that is made may be with the kernel long before its last. */
 static void note_first_byte(struct weir_stream *stream, struct weir__write *write,
                             uint64_t taken_ns)
 {
-    if (write && write->taken > 0 && write->first_byte_ns == 0 &&
+    if (write->taken > 0 && write->first_byte_ns == 0 &&
         write->wire_start < stream->ledger.accepted)
         write->first_byte_ns = taken_ns;
+}
+
+/* The first byte of a write that is made may be with the kernel long before its last: those of several may. */
+static void note_first_bytes(struct weir_stream *stream, uint64_t taken_ns)
+{
+    struct weir__write *write = stream->sealed.first;
+
+    for (; write && write->wire_start < stream->ledger.accepted; write = write->next)
+        note_first_byte(stream, write, taken_ns);
+    if (!write && stream->queue.first)
+        note_first_byte(stream, stream->queue.first, taken_ns);
 }
 
 /* Of the wire's bytes that the transport made. */
@@ -73,7 +83,7 @@ static void take_made(struct weir_stream *stream, uint64_t bytes, uint64_t taken
         note_first_byte(stream, write, taken_ns);
         weir__stream_accepted(stream, write, taken_ns, write->entry.end);
     }
-    note_first_byte(stream, write ? write : stream->queue.first, taken_ns);
+    note_first_bytes(stream, taken_ns);
 }
 
 static void take_sent_bytes(struct weir_stream *stream, uint64_t bytes)

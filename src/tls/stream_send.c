@@ -105,6 +105,9 @@ int weir__tls_control(void *context, enum weir__tls_content type, const uint8_t 
 {
     struct weir__tls_stream *tls = context;
 
+    /* Nothing comes behind close_notify, an alert, or the FIN: the peer's wishes are void. */
+    if (tls->close_said || tls->base.stream->shut_done)
+        return 0;
     weir__stream_defer(tls->base.stream);
     if (type == WEIR__TLS_ALERT && content[0] == 2)
         tls->close_said = true;
@@ -447,9 +450,13 @@ bool weir__tls_finish(struct weir__transport *transport)
     static const uint8_t close_notify[2] = {1, WEIR__TLS_CLOSE_NOTIFY};
     struct weir__tls_stream *tls = weir__tls_stream_of(transport);
 
+    if (!tls->session.open && !transport->stream->closing)
+        return false;
     if (tls->session.open && !tls->close_said) {
+        int error =
+            weir__tls_control(tls, WEIR__TLS_ALERT, close_notify, sizeof(close_notify), false);
         tls->close_said = true;
-        if (weir__tls_control(tls, WEIR__TLS_ALERT, close_notify, sizeof(close_notify), false) != 0)
+        if (error)
             return true;
     }
     return tls->output.bytes == 0 && tls->control_count == 0;

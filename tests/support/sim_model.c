@@ -294,8 +294,10 @@ static void on_data(struct weir_stream *stream, const uint8_t *data, size_t leng
     uint64_t wire_end = wire_end_of(end->wire_in, end->received + length);
     expect(wire_end <= weir__sim_flow_arrived(end->in), "e%u: bytes that have not arrived",
            end->number);
-    expect(!end->wire_in || wire_end <= end->wire_in->tampered, "e%u: bytes that were changed",
-           end->number);
+    expect(!end->wire_in || wire_end <= end->wire_in->tampered,
+           "e%u: bytes up to %llu that were changed from %llu on", end->number,
+           (unsigned long long)wire_end,
+           (unsigned long long)(end->wire_in ? end->wire_in->tampered : 0));
     expect(arrived_ns >= weir__sim_flow_arrived_ns(end->in, wire_end),
            "e%u: read before it arrived", end->number);
     expect(arrived_ns <= now(), "e%u: read in the future", end->number);

@@ -183,6 +183,9 @@ void wire_read(struct wire *wire, uint8_t *bytes, uint64_t length)
         uint64_t header_have = at - wire->record_start;
         if (wire->body_left == 0 && header_have < sizeof(wire->header)) {
             wire->header[header_have] = bytes[done++];
+            /* The version of a record that is not encrypted means nothing (RFC 8446 section 5.1). */
+            if (at == wire->tamper_at && header_have == 2)
+                wire->tamper_at += 3;
             if (header_have + 1 == sizeof(wire->header))
                 wire->body = wire->body_left = (uint32_t)wire->header[3] << 8 | wire->header[4];
         } else {
