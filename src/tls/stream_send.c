@@ -134,16 +134,29 @@ int weir__tls_control(void *context, enum weir__tls_content type, const uint8_t 
     return 0;
 }
 
+/* How many more bytes may go behind the last made end that is to be stamped: see WEIR__COALESCE_BYTES_MAX. */
+static uint64_t coalesce_room(const struct weir__tls_stream *tls)
+{
+    uint64_t behind = made_end(tls) - tls->stamp_end;
+
+    if (tls->stamp_end <= tls->base.stream->ledger.accepted)
+        return UINT64_MAX;
+    return behind < WEIR__COALESCE_BYTES_MAX ? WEIR__COALESCE_BYTES_MAX - behind : 0;
+}
+
 /* How much data the next record has. */
 static size_t record_limit(struct weir__tls_stream *tls)
 {
     struct weir_stream *stream = tls->base.stream;
     uint64_t now_ns = weir_loop_now_ns(stream->loop);
+    uint64_t room = coalesce_room(tls);
+    size_t limit;
 
     if (tls->made_ns == 0 || now_ns - tls->made_ns > PAUSE_NS)
         tls->small_end = stream->plain_taken + SMALL_BYTES;
     tls->made_ns = now_ns;
-    return stream->plain_taken < tls->small_end ? SMALL_RECORD_BYTES : WEIR__TLS_PLAIN_MAX;
+    limit = stream->plain_taken < tls->small_end ? SMALL_RECORD_BYTES : WEIR__TLS_PLAIN_MAX;
+    return room < limit ? (size_t)room : limit;
 }
 
 struct gathering {
@@ -207,16 +220,24 @@ static int gather_file(struct weir__tls_stream *tls, struct gathering *all,
     return 0;
 }
 
-/* Data for one record, from as many writes as fit. */
+/* Data for one record, from as many writes as fit, and not far behind the first end that is to be stamped. */
 static int gather(struct weir__tls_stream *tls, struct gathering *all)
 {
     const struct weir__write *write = weir__stream_unsealed(tls->base.stream);
+    bool stamped = false;
     int error = 0;
 
     for (; write && !is_full(all) && !error; write = write->next) {
+        size_t end = all->bytes + (size_t)(write->length - write->taken);
+
         gather_memory(all, write);
         if (!is_full(all) && write->length > write->memory_length)
             error = gather_file(tls, all, write);
+        if (!stamped && all->bytes == end && weir__write_waits(write)) {
+            stamped = true;
+            if (all->limit - end > WEIR__COALESCE_BYTES_MAX)
+                all->limit = end + WEIR__COALESCE_BYTES_MAX;
+        }
     }
     return error;
 }
@@ -277,10 +298,7 @@ static int make_records(struct weir__tls_stream *tls)
     int error = 0;
 
     while (!error && weir__stream_unsealed(stream) && tls->output.bytes < MADE_BYTES_MAX) {
-        bool stamped = tls->stamp_end > stream->ledger.accepted;
-        /* A stamp is for the last byte of a send: see WEIR__COALESCE_BYTES_MAX. */
-        if (stamped &&
-            made_end(tls) - tls->stamp_end + stream->queue.first->length > WEIR__COALESCE_BYTES_MAX)
+        if (stream->queue.first->length > coalesce_room(tls))
             break;
         error = check_records(tls, tls->session.sealer->keys.sequence);
         if (!error)
@@ -455,9 +473,11 @@ bool weir__tls_finish(struct weir__transport *transport)
     if (tls->session.open && !tls->close_said) {
         int error =
             weir__tls_control(tls, WEIR__TLS_ALERT, close_notify, sizeof(close_notify), false);
+        if (error == WEIR_ENOMEM) {
+            weir__stream_retry_later(transport->stream);
+            return false;
+        }
         tls->close_said = true;
-        if (error)
-            return true;
     }
     return tls->output.bytes == 0 && tls->control_count == 0;
 }

@@ -13,7 +13,7 @@
 #define SLACK_NS          (30u * NS_PER_MS)
 #define COUNT_LATENESS_NS (40u * NS_PER_MS)
 #define STAMP_LATENESS_NS (5000ull * NS_PER_MS)
-#define COALESCE_BYTES    8192u
+#define COALESCE_BYTES    (8192u + 29u) /* with a record's overhead */
 #define CLOSE_LATENESS_NS (200ull * NS_PER_MS)
 
 struct sim_world world;
