@@ -61,7 +61,13 @@ void sim_tls_draw(void)
     }
     if (tls->on)
         world.options.tap = on_wire;
-    else
+    tls->kernel = tls->on && chance(500);
+    if (tls->kernel) {
+        world.options.tls = wire_vendor();
+        world.options.tls_tx_ciphers = chance(700) ? 0xf : (unsigned)below(16);
+        world.options.tls_rx_ciphers = chance(700) ? 0xf : (unsigned)below(16);
+        world.options.tls_rekey = chance(600);
+    } else
         world.random_state = state;
 }
 
@@ -91,7 +97,7 @@ static struct weir_tls_context *context_new(bool server, unsigned version_max)
         options.version_max = WEIR_TLS_1_2;
     if (server && chance(300))
         options.peer = chance(500) ? WEIR_TLS_PEER_OPTIONAL : WEIR_TLS_PEER_DEFAULT;
-    options.kernel = WEIR_TLS_KERNEL_OFF;
+    options.kernel = (enum weir_tls_kernel)(world.tls.kernel ? below(3) : below(20) == 0);
     options.handshake_timeout_ms = (uint32_t)world.tls.handshake_timeout_ms;
     options.records_max = records_max_draw(options.records_max, world.tls.cannot_rekey);
     world.oom = 0;
@@ -114,7 +120,7 @@ void sim_tls_begin(void)
         return;
     wire_notes_clear();
     tls_toy_seed(world.seed);
-    tls->cannot_rekey = version == WEIR_TLS_1_2;
+    tls->cannot_rekey = version == WEIR_TLS_1_2 || (tls->kernel && !world.options.tls_rekey);
     tls->handshake_timeout_ms = world.clean ? 100000000 : 100ull << below(10);
     tls->server = context_new(true, version);
     tls->client = context_new(false, version);
@@ -170,6 +176,7 @@ static void act_update(struct end *end)
     expect(error != 0 || open, "e%u: new keys before there are any", end->number);
     expect(error != 0 || info.version == WEIR_TLS_1_3, "e%u: new keys in TLS 1.2", end->number);
     expect(error == 0 || !open || shut || info.version == WEIR_TLS_1_2 ||
+               (error == WEIR_ENOTSUP && info.kernel_tx && world.tls.cannot_rekey) ||
                weir_stream_is_closing(end->stream) || (error == WEIR_ENOMEM && world.oom),
            "e%u: new keys gave %s", end->number, weir_error_name(error));
 }
@@ -196,6 +203,16 @@ void sim_tls_act(struct end *end)
 }
 
 /* ---- the model ---- */
+
+void sim_tls_look(struct end *end)
+{
+    const struct weir__socket *socket = &end->stream->socket;
+
+    seen.kernel_tx += socket->tls_tx && !end->kernel_tx;
+    seen.kernel_rx += socket->tls_rx && !end->kernel_rx;
+    end->kernel_tx = socket->tls_tx;
+    end->kernel_rx = socket->tls_rx;
+}
 
 void sim_tls_check_open(const struct end *end)
 {

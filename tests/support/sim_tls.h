@@ -21,6 +21,8 @@ const struct wire *sim_tls_wire(const struct weir__sim_flow *flow);
 
 /* ---- the model ---- */
 
+/* Notes what the kernel has taken over. */
+void sim_tls_look(struct end *end);
 /* The handshake is done. */
 void sim_tls_check_open(const struct end *end);
 /* Whether a reason of on_close is TLS's, and if so, whether it may be. */
