@@ -211,6 +211,11 @@ static bool receive_ended(struct weir__transport *transport, int64_t result)
             attach_rx(tls);
         return false;
     case WEIR__RECEIVE_BAD_RECORD:
+        /* A kernel that cannot change keys tries the next record with the old one. */
+        if (tls->rx_switching) {
+            attach_rx(tls);
+            return false;
+        }
         alert = WEIR__TLS_BAD_RECORD_MAC;
         break;
     case WEIR__RECEIVE_OVERSIZED:

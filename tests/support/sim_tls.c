@@ -167,6 +167,8 @@ static void act_update(struct end *end)
 
     if (!world.tls.storms && end->key_updates == UPDATES_CLEAN_MAX)
         return;
+    if (world.clean && world.tls.cannot_rekey)
+        return;
     open = weir_tls_info(end->stream, &info) == 0;
     world.inside = true;
     error = weir_tls_update_keys(end->stream, chance(300));
