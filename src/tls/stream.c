@@ -139,6 +139,8 @@ static void attach_rx(struct weir__tls_stream *tls)
         weir__tls_session_release(session, WEIR__TLS_RX);
     else if (first)
         tls->wants_kernel_rx = false;
+    else if (error != WEIR_ENOTSUP)
+        weir__stream_end(stream, error, true);
     else {
         /* The peer goes on with a key that this kernel cannot be given: nothing more can be read. */
         stream->input_ended = true;

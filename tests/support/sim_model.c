@@ -63,6 +63,8 @@ void model_flows_find(struct end *end)
 {
     struct weir_address local, peer;
 
+    if (end->tls && end->stream)
+        sim_tls_look(end);
     if (end->out || !end->stream || weir_stream_local(end->stream, &local) != 0 ||
         weir_stream_peer(end->stream, &peer) != 0)
         return;
@@ -81,8 +83,6 @@ static struct end *check_stream(struct weir_stream *stream, const char *callback
     expect(!world.inside, "%s ran inside a call of the owner", callback);
     expect(end->stream == stream, "%s for a stream that is not there any more", callback);
     model_flows_find(end);
-    if (end->tls)
-        sim_tls_look(end);
     return end;
 }
 
