@@ -13,6 +13,7 @@
 #define TLS_PER_MILLE 500
 /* A clean run asks for so few that no bound is met. */
 #define UPDATES_CLEAN_MAX 6
+#define TICKETS_MAX       2
 
 /* ---- the wire ---- */
 
@@ -186,7 +187,7 @@ static void act_update(struct end *end)
 /* As somebody on the way could, who closes the connection in the name of this side. */
 static void act_cut(struct end *end)
 {
-    if (!end->open)
+    if (!end->open || weir_stream_queued_bytes(end->stream) > 0)
         return;
     weir__tls_stream_of(end->stream->transport)->close_said = true;
     world.inside = true;
@@ -234,11 +235,14 @@ static bool is_tampered(const struct wire *wire)
     return wire->changed;
 }
 
-/* More KeyUpdates, or records without data, than a peer may send: a storm, or a small bound of records. */
+/*
+ * More KeyUpdates, or records without data, than a peer may send: a storm, or a small bound of records. The
+ * tickets of the handshake are among the latter, and not noted.
+ */
 static bool is_storm(const struct wire *wire)
 {
     return wire->key_updates > WEIR__TLS_KEY_UPDATES_MAX ||
-           wire->quiet_most > WEIR__TLS_QUIET_RECORDS_MAX;
+           wire->quiet_most + TICKETS_MAX > WEIR__TLS_QUIET_RECORDS_MAX;
 }
 
 bool sim_tls_check_reason(const struct end *end, int reason)
@@ -277,6 +281,17 @@ static void keep_resumption(struct end *end)
     world.tls.resumption_length = length > 0 ? (size_t)length : 0;
 }
 
+/* Of the kernel's records it is known how many they were, not how many they will be. */
+static void check_bound(const struct end *end)
+{
+    const struct weir_tls_context *context = end->is_client ? world.tls.client : world.tls.server;
+
+    expect(world.tls.cannot_rekey || end->kernel_tx ||
+               end->wire_out->of_key_most <= (uint64_t)context->records_max + 1,
+           "e%u: %llu records with one key", end->number,
+           (unsigned long long)end->wire_out->of_key_most);
+}
+
 void sim_tls_note_closed(struct end *end, int reason)
 {
     const struct wire *in = end->wire_in, *out = end->wire_out;
@@ -285,6 +300,7 @@ void sim_tls_note_closed(struct end *end, int reason)
         return;
     if (end->is_client)
         keep_resumption(end);
+    check_bound(end);
     seen.cut_off += reason == WEIR_ECUTOFF && end->open;
     seen.handshakes_late += reason == WEIR_ETIMEDOUT && !end->open;
     seen.records_ran_out += reason == WEIR_ENOTSUP;
