@@ -54,7 +54,7 @@ struct end {
     bool tls;                  /* there is TLS on the stream */
     bool kernel_tx, kernel_rx; /* the kernel does it */
     unsigned key_updates;      /* asked for */
-    uint64_t began_ns, close_by_ns, closed_ns;
+    uint64_t began_ns, read_began_ns, close_by_ns, closed_ns;
     uint64_t queued, received;
     int reason;
     struct record records[WRITES_MAX];

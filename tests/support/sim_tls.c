@@ -230,6 +230,19 @@ void sim_tls_check_open(const struct end *end)
     seen.tls_resumed += info.resumed;
 }
 
+void sim_tls_check_end(const struct end *end)
+{
+    uint64_t long_ns = 1000ull * NS_PER_MS + world.options.defer_ns_max, arrived_ns;
+
+    if (!end->reading || end->input_ended || end->close_called || !end->wire_in ||
+        weir_stream_is_closing(end->stream))
+        return;
+    arrived_ns = weir__sim_flow_arrived_ns(end->in, end->wire_in->closed_end);
+    expect(arrived_ns == UINT64_MAX || end->received < end->wire_in->plain ||
+               now() < arrived_ns + long_ns || now() < end->read_began_ns + long_ns,
+           "e%u: nobody was told of close_notify", end->number);
+}
+
 static bool is_tampered(const struct wire *wire)
 {
     return wire->changed;
