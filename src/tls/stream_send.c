@@ -29,7 +29,7 @@
 /* ---- how the two kinds of offsets go together ---- */
 
 /* Bytes of the owner's up to `plain` are whole with the wire's up to `wire`. */
-static void mark(struct weir__tls_stream *tls, uint64_t wire, uint64_t plain)
+static void mark(struct weir__tls_stream *tls, uint64_t wire, uint64_t plain, uint64_t slack)
 {
     if (!tls->map) {
         /* Without memory what is known is coarser, not wrong. */
@@ -39,7 +39,7 @@ static void mark(struct weir__tls_stream *tls, uint64_t wire, uint64_t plain)
         weir__offset_map_init(tls->map);
         tls->map->passed = tls->acked;
     }
-    weir__offset_map_add(tls->map, wire, plain);
+    weir__offset_map_add(tls->map, wire, plain, slack);
 }
 
 void weir__tls_acked(struct weir__transport *transport, uint64_t wire)
@@ -234,7 +234,7 @@ static int seal_next(struct weir__tls_stream *tls)
     weir__tls_output_commit(&tls->output, (size_t)size);
     if (weir__stream_sealed(stream, all.bytes, made_end(tls), (uint64_t)size - all.bytes))
         tls->stamp_end = made_end(tls);
-    mark(tls, made_end(tls), stream->plain_taken);
+    mark(tls, made_end(tls), stream->plain_taken, WEIR__OFFSET_WHOLE);
     return 0;
 }
 
@@ -328,19 +328,23 @@ static uint64_t count_records(struct weir__tls_stream *tls, bool closed)
     return sequence;
 }
 
+/*
+ * Records of the kernel's: where they end is not known, and the last may be of no use yet. But how many bytes of the
+ * wire are not the owner's is.
+ */
 void weir__tls_passed_taken(struct weir__transport *transport, uint64_t bytes, bool closed)
 {
     struct weir__tls_stream *tls = weir__tls_stream_of(transport);
     struct weir_stream *stream = transport->stream;
-    uint64_t plain = stream->plain_taken, known;
+    struct weir__offset_mark last = tls->map ? weir__offset_map_last(tls->map) : tls->acked;
+    uint64_t plain = stream->plain_taken;
 
     tls->kernel_tx.bytes += bytes;
     uint64_t sequence = count_records(tls, closed);
-    /* An open record is of no use to the peer. */
     if (!closed)
         plain = plain > WEIR__TLS_PLAIN_MAX ? plain - WEIR__TLS_PLAIN_MAX : 0;
-    known = weir__tls_plain_at(transport, UINT64_MAX);
-    mark(tls, stream->ledger.accepted, plain > known ? plain : known);
+    mark(tls, stream->ledger.accepted, plain > last.plain ? plain : last.plain,
+         WEIR__TLS_PLAIN_MAX + (stream->ledger.accepted - last.wire - bytes));
     if (sequence >= tls->context->records_max)
         may_go_on(tls, sequence);
 }
