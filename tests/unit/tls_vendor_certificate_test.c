@@ -188,10 +188,11 @@ static void resumed_try(struct tls_pair *pair)
 {
     pair->client.options.resume = NULL;
     tls_pair_connect(pair);
-    assert_int_not_equal(tls_pair_save(pair), 0);
+    size_t length = tls_pair_save(pair);
     tls_pair_close(pair);
     tls_pair_connect(pair);
-    assert_true(pair->client.result.resumed);
+    assert_int_equal(pair->client.result.resumed, length > 0);
+    assert_true(length > 0 || tls_limited(&pair->client, TLS_CLIENT_RESUMES_1_3_ONLY));
     assert_string_equal(pair->server.result.server_name, "b.example");
 }
 
@@ -284,10 +285,13 @@ static void client_resumes_try(struct tls_pair *pair)
     client_shows(pair, WEIR__TLS_PEER_REQUIRED);
     pair->client.options.resume = NULL;
     tls_pair_connect(pair);
-    assert_int_not_equal(tls_pair_save(pair), 0);
+    size_t length = tls_pair_save(pair);
+    bool forgets = tls_limited(&pair->server, TLS_SERVER_FORGETS_CLIENT_OF_TICKET);
+    assert_true(length > 0 || forgets || tls_limited(&pair->client, TLS_CLIENT_RESUMES_1_3_ONLY));
     tls_pair_close(pair);
     /* Whether it resumes or not: the client is known. */
     tls_pair_connect(pair);
+    assert_int_equal(pair->client.result.resumed, length > 0 && !forgets);
     assert_true(pair->server.result.peer_certificate);
     tls_pair_exchange(pair);
     tls_pair_close(pair);
@@ -295,7 +299,7 @@ static void client_resumes_try(struct tls_pair *pair)
     pair->client.options.resume = NULL;
     pair->server.config.peer = WEIR__TLS_PEER_UNASKED;
     tls_pair_connect(pair);
-    assert_int_not_equal(tls_pair_save(pair), 0);
+    tls_pair_save(pair);
     tls_pair_close(pair);
     client_shows(pair, WEIR__TLS_PEER_REQUIRED);
     pair->client.config.certificate_count = 0;

@@ -263,6 +263,29 @@ static int certificate_load(struct wolfssl_identity *identity,
     return 0;
 }
 
+/*
+ * One by one, and not by wolfSSL_CTX_load_verify_locations: as Debian builds it, that trusts a server which
+ * shows one of them without a look at its dates. One that is not taken, because it has expired for
+ * instance, is left out: whom it certifies is refused then. Returns how many there are.
+ */
+static unsigned trust_file_load(WOLFSSL_CTX *ssl_context, const char *path)
+{
+    WOLFSSL_X509_STORE *store = wolfSSL_CTX_get_cert_store(ssl_context);
+    WOLFSSL_BIO *file = wolfSSL_BIO_new_file(path, "r");
+    unsigned count = 0;
+
+    while (file && store) {
+        WOLFSSL_X509 *next = wolfSSL_PEM_read_bio_X509(file, NULL, NULL, NULL);
+        if (!next)
+            break;
+        wolfSSL_X509_STORE_add_cert(store, next);
+        wolfSSL_X509_free(next);
+        count++;
+    }
+    wolfSSL_BIO_free(file);
+    return count;
+}
+
 static int trust_load(WOLFSSL_CTX *ssl_context, const struct weir__tls_config *config,
                       struct weir__tls_complaint *complaint)
 {
@@ -275,15 +298,11 @@ static int trust_load(WOLFSSL_CTX *ssl_context, const struct weir__tls_config *c
         return WEIR_ENOTSUP;
     }
     int rc = readable(path, complaint);
-    if (rc != 0)
-        return rc;
-    /* One that has expired is no error here: whom it certifies is refused when it comes to that. */
-    if (wolfSSL_CTX_load_verify_locations_ex(ssl_context, path, NULL,
-                                             WOLFSSL_LOAD_FLAG_DATE_ERR_OKAY) != WOLFSSL_SUCCESS) {
+    if (rc == 0 && trust_file_load(ssl_context, path) == 0) {
         weir__tls_complain(complaint, "%s holds no certificates to trust", path);
-        return WEIR_EINVAL;
+        rc = WEIR_EINVAL;
     }
-    return 0;
+    return rc;
 }
 
 static int peer_set(WOLFSSL_CTX *ssl_context, const struct weir__tls_vendor_context *context,
