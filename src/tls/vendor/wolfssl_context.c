@@ -231,6 +231,43 @@ static int readable(const char *path, struct weir__tls_complaint *complaint)
     return WEIR_EACCESS;
 }
 
+/*
+ * Signs something and looks whether the certificate verifies it: wolfSSL_CTX_check_private_key 5.5.4 is
+ * content with any key of elliptic curves.
+ */
+static bool key_fits(WOLFSSL_X509 *leaf, WOLFSSL_EVP_PKEY *key)
+{
+    static const char text[] = "is this my key?";
+    WOLFSSL_EVP_PKEY *public = wolfSSL_X509_get_pubkey(leaf);
+    WOLFSSL_EVP_MD_CTX *sign = wolfSSL_EVP_MD_CTX_new(), *verify = wolfSSL_EVP_MD_CTX_new();
+    unsigned char signature[1024]; /* of RSA with 8,192 bits */
+    size_t length = sizeof(signature);
+
+    bool fits =
+        public && key && sign && verify &&
+        wolfSSL_EVP_DigestSignInit(sign, NULL, wolfSSL_EVP_sha256(), NULL, key) == 1 &&
+        wolfSSL_EVP_DigestSignUpdate(sign, text, sizeof(text)) == 1 &&
+        wolfSSL_EVP_DigestSignFinal(sign, signature, &length) == 1 &&
+        wolfSSL_EVP_DigestVerifyInit(verify, NULL, wolfSSL_EVP_sha256(), NULL, public) == 1 &&
+        wolfSSL_EVP_DigestVerifyUpdate(verify, text, sizeof(text)) == 1 &&
+        wolfSSL_EVP_DigestVerifyFinal(verify, signature, length) == 1;
+    wolfSSL_EVP_MD_CTX_free(verify);
+    wolfSSL_EVP_MD_CTX_free(sign);
+    wolfSSL_EVP_PKEY_free(public);
+    return fits;
+}
+
+static bool key_file_fits(WOLFSSL_X509 *leaf, const char *path)
+{
+    WOLFSSL_BIO *file = wolfSSL_BIO_new_file(path, "r");
+    WOLFSSL_EVP_PKEY *key = file ? wolfSSL_PEM_read_bio_PrivateKey(file, NULL, NULL, NULL) : NULL;
+    bool fits = key && key_fits(leaf, key);
+
+    wolfSSL_EVP_PKEY_free(key);
+    wolfSSL_BIO_free(file);
+    return fits;
+}
+
 static int certificate_load(struct wolfssl_identity *identity,
                             const struct weir__tls_certificate *files,
                             struct weir__tls_complaint *complaint)
@@ -255,7 +292,7 @@ static int certificate_load(struct wolfssl_identity *identity,
                            files->key_file);
         return WEIR_EINVAL;
     }
-    if (wolfSSL_CTX_check_private_key(identity->ssl_context) != WOLFSSL_SUCCESS) {
+    if (!key_file_fits(identity->leaf, files->key_file)) {
         weir__tls_complain(complaint, "%s is not the key of %s", files->key_file,
                            files->certificate_file);
         return WEIR_EINVAL;
