@@ -236,7 +236,8 @@ static void resumption_try(struct tls_pair *pair)
     tls_pair_close(pair);
     tls_tickets_fill(&pair->tickets, 1, 0);
     bool renewed = !resumed || pair->client.result.version == WEIR__TLS_1_3 ||
-                   !(pair->client.vendor->lacks & WEIR__TLS_LACKS_RENEWED_TICKETS);
+                   !(pair->client.vendor->lacks & WEIR__TLS_LACKS_RENEWED_TICKETS ||
+                     pair->server.vendor->lacks & WEIR__TLS_LACKS_TICKET_RENEWAL);
     resume_try(pair, renewed);
 
     /* An unknown key, or none: a full handshake. */

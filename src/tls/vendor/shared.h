@@ -108,4 +108,11 @@ const uint8_t *weir__tls_saved_get(const struct weir__tls_vendor *vendor,
  */
 bool weir__tls_record_changes_well(const uint8_t *record, size_t length);
 
+/*
+ * An extension of a ClientHello that is in one record. Returns its data, NULL if it is not there, or if
+ * this is no such record or not well formed: it is for the library to complain of that.
+ */
+const uint8_t *weir__tls_hello_extension(const uint8_t *record, size_t length, uint16_t type,
+                                         size_t *extension_length);
+
 #endif
