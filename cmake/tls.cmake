@@ -41,6 +41,6 @@ function(weir_find_tls_vendor name)
 endfunction()
 
 weir_find_tls_vendor(openssl "openssl>=3.0")
-weir_find_tls_vendor(gnutls "gnutls>=3.7")
+weir_find_tls_vendor(gnutls "gnutls>=3.7.4")
 weir_find_tls_vendor(wolfssl "wolfssl>=5.5")
 weir_find_tls_vendor(mbedtls)

@@ -129,10 +129,25 @@ struct weir__tls_result {
     char server_name[WEIR__TLS_NAME_MAX]; /* servers: what the client asked for; "" = nothing */
 };
 
+/* What a library cannot do though others can; a connection works without it all the same. */
+enum weir__tls_lack {
+    /* Servers: only the first ticket key decrypts: after a change clients make full handshakes. */
+    WEIR__TLS_LACKS_OLD_TICKET_KEYS = 1 << 0,
+    /* Clients, TLS 1.2: a ticket that a resumed connection was given is not in what session_save writes. */
+    WEIR__TLS_LACKS_RENEWED_TICKETS = 1 << 1,
+    /* Servers, TLS 1.2: who resumes with a ticket of an older key is given none of the newest. */
+    WEIR__TLS_LACKS_TICKET_RENEWAL = 1 << 2,
+    /* Clients, TLS 1.2: session_save has nothing. */
+    WEIR__TLS_LACKS_OLD_RESUMPTION = 1 << 3,
+    /* Servers: no tickets where client certificates are asked for. */
+    WEIR__TLS_LACKS_CLIENTS_IN_TICKETS = 1 << 4,
+};
+
 struct weir__tls_vendor {
     const char *name;             /* "openssl", "gnutls", ...: what --tls takes */
     const char *(*version)(void); /* of the library that is loaded, such as "3.0.19" */
     uint16_t version_max;         /* WEIR__TLS_1_2 where the library has no 1.3 */
+    unsigned lacks;               /* enum weir__tls_lack */
 
     /*
      * Returns 0, WEIR_EINVAL (a file, certificate, key, ALPN name or version is not usable),

@@ -128,26 +128,6 @@ const char *tls_file(const char *name, const char *text)
     return path;
 }
 
-/* ---- limits ---- */
-
-bool tls_limited(const struct tls_end *end, enum tls_limit limit)
-{
-    static const struct {
-        const char *vendor;
-        enum tls_limit limit;
-    } limits[] = {
-        {"wolfssl", TLS_CLIENT_RESUMES_1_3_ONLY},
-        {"wolfssl", TLS_SERVER_RENEWS_1_3_ONLY},
-        {"wolfssl", TLS_SERVER_FORGETS_CLIENT_OF_TICKET},
-    };
-
-    for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
-        if (limits[i].limit == limit && strcmp(limits[i].vendor, end->vendor->name) == 0)
-            return true;
-    }
-    return false;
-}
-
 /* ---- the suite ---- */
 
 struct tls_case {

@@ -108,14 +108,6 @@ void tls_pair_exchange(struct tls_pair *pair);
 bool tls_pair_has_version(const struct tls_pair *pair, uint16_t version);
 bool tls_pair_has_cipher(const struct tls_pair *pair, enum weir__tls_cipher cipher);
 
-/* What a library is known to fall short of; a library that does not is to be taken off the list. */
-enum tls_limit {
-    TLS_CLIENT_RESUMES_1_3_ONLY,         /* session_save has nothing in TLS 1.2 */
-    TLS_SERVER_RENEWS_1_3_ONLY,          /* a ticket of an old key stays as it is in TLS 1.2 */
-    TLS_SERVER_FORGETS_CLIENT_OF_TICKET, /* no tickets where client certificates are asked for */
-};
-bool tls_limited(const struct tls_end *end, enum tls_limit limit);
-
 void tls_tickets_fill(struct weir__tls_ticket_keys *tickets, unsigned count, uint8_t first);
 
 #endif

@@ -167,6 +167,11 @@ bool weir__tls_record_is_whole(const uint8_t *record, size_t length)
            length <= 5 + 16384 + 256;
 }
 
+bool weir__tls_record_changes_well(const uint8_t *record, size_t length)
+{
+    return record[0] != WEIR__TLS_CHANGE_CIPHER_SPEC || (length == 6 && record[5] == 1);
+}
+
 /* A byte for `verified`, one for the name's length, the name. */
 int weir__tls_saved_write(const struct weir__tls_saved *saved, uint8_t *data, size_t size)
 {
@@ -192,4 +197,102 @@ size_t weir__tls_saved_match(const struct weir__tls_saved *wanted, const uint8_t
     if (name_length > 0 && memcmp(data + 2, wanted->server_name, name_length) != 0)
         return 0;
     return 2 + name_length;
+}
+
+#define CHECKSUM_BYTES 32
+static const uint8_t checksum_key[] = "weir session";
+
+int weir__tls_saved_put(const struct weir__tls_vendor *vendor, const struct weir__tls_saved *saved,
+                        const uint8_t *session, size_t session_length, uint8_t *data, size_t size)
+{
+    int prefix = weir__tls_saved_write(saved, data, size);
+
+    if (prefix < 0)
+        return prefix;
+    size_t room = size - (size_t)prefix;
+    if (room < CHECKSUM_BYTES || session_length > room - CHECKSUM_BYTES)
+        return WEIR_ENOBUFS;
+    data += prefix;
+    if (vendor->hmac(WEIR__TLS_SHA256, checksum_key, sizeof(checksum_key), session, session_length,
+                     data) != 0)
+        return 0;
+    memcpy(data + CHECKSUM_BYTES, session, session_length);
+    return (int)((size_t)prefix + CHECKSUM_BYTES + session_length);
+}
+
+const uint8_t *weir__tls_saved_get(const struct weir__tls_vendor *vendor,
+                                   const struct weir__tls_saved *wanted, const uint8_t *data,
+                                   size_t length, size_t *session_length)
+{
+    size_t prefix = weir__tls_saved_match(wanted, data, length);
+    uint8_t checksum[WEIR__TLS_HASH_MAX];
+
+    if (prefix == 0 || length - prefix < CHECKSUM_BYTES)
+        return NULL;
+    const uint8_t *session = data + prefix + CHECKSUM_BYTES;
+    *session_length = length - prefix - CHECKSUM_BYTES;
+    if (vendor->hmac(WEIR__TLS_SHA256, checksum_key, sizeof(checksum_key), session, *session_length,
+                     checksum) != 0 ||
+        memcmp(checksum, data + prefix, CHECKSUM_BYTES) != 0)
+        return NULL;
+    return session;
+}
+
+/* What is left to read of a message; after reading past its end it is empty. */
+struct reader {
+    const uint8_t *at;
+    size_t left;
+};
+
+static const uint8_t *take(struct reader *reader, size_t length)
+{
+    const uint8_t *taken = reader->at;
+
+    if (length > reader->left) {
+        reader->left = 0;
+        return NULL;
+    }
+    reader->at += length;
+    reader->left -= length;
+    return taken;
+}
+
+/* A vector, whose length comes first, in `length_bytes` bytes. */
+static struct reader take_vector(struct reader *reader, size_t length_bytes)
+{
+    const uint8_t *bytes = take(reader, length_bytes);
+    struct reader vector = {NULL, 0};
+
+    for (size_t i = 0; bytes && i < length_bytes; i++)
+        vector.left = vector.left << 8 | bytes[i];
+    vector.at = take(reader, vector.left);
+    if (!vector.at)
+        vector.left = 0;
+    return vector;
+}
+
+const uint8_t *weir__tls_hello_extension(const uint8_t *record, size_t length, uint16_t type,
+                                         size_t *extension_length)
+{
+    struct reader reader = {record, length};
+
+    /* A handshake record with a message of type 1: RFC 5246 section 7.4.1.2, RFC 8446 section 4.1.2. */
+    if (length < 6 || record[0] != WEIR__TLS_HANDSHAKE || record[5] != 1)
+        return NULL;
+    take(&reader, 6);
+    struct reader hello = take_vector(&reader, 3);
+    take(&hello, 2 + 32);   /* version, random */
+    take_vector(&hello, 1); /* session id */
+    take_vector(&hello, 2); /* cipher suites */
+    take_vector(&hello, 1); /* compression methods */
+    struct reader extensions = take_vector(&hello, 2);
+    while (extensions.left > 0) {
+        const uint8_t *found = take(&extensions, 2);
+        struct reader data = take_vector(&extensions, 2);
+        if (found && data.at && (found[0] << 8 | found[1]) == type) {
+            *extension_length = data.left;
+            return data.at;
+        }
+    }
+    return NULL;
 }

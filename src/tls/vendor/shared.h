@@ -93,4 +93,27 @@ int weir__tls_saved_write(const struct weir__tls_saved *saved, uint8_t *data, si
 size_t weir__tls_saved_match(const struct weir__tls_saved *wanted, const uint8_t *data,
                              size_t length);
 
+/*
+ * The same with the library's data behind it, and a checksum: some libraries stumble when what they get
+ * is not what they have written. Returns the length, WEIR_ENOBUFS, or 0 if there is no checksum.
+ */
+int weir__tls_saved_put(const struct weir__tls_vendor *vendor, const struct weir__tls_saved *saved,
+                        const uint8_t *session, size_t session_length, uint8_t *data, size_t size);
+/* Returns the library's data, or NULL if it is for another name, not verified or not whole. */
+const uint8_t *weir__tls_saved_get(const struct weir__tls_vendor *vendor,
+                                   const struct weir__tls_saved *wanted, const uint8_t *data,
+                                   size_t length, size_t *session_length);
+/*
+ * Whether it is a ChangeCipherSpec in the clear that is as it must be (RFC 8446 section 5), or no such
+ * record. Some libraries do not look.
+ */
+bool weir__tls_record_changes_well(const uint8_t *record, size_t length);
+
+/*
+ * An extension of a ClientHello that is in one record. Returns its data, NULL if it is not there, or if
+ * this is no such record or not well formed: it is for the library to complain of that.
+ */
+const uint8_t *weir__tls_hello_extension(const uint8_t *record, size_t length, uint16_t type,
+                                         size_t *extension_length);
+
 #endif

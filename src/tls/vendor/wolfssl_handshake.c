@@ -183,7 +183,7 @@ static bool server_name_set(struct weir__tls_handshake *handshake, const char *n
             wolfSSL_check_domain_name(ssl, name) == WOLFSSL_SUCCESS);
 }
 
-/* The version stands before the session: wolfSSL would take it over, whatever is configured. */
+/* Of TLS 1.3, as session_save writes no other; wolfSSL would use it whatever versions are configured. */
 static void session_offer(struct weir__tls_handshake *handshake, const uint8_t *data, size_t length)
 {
     const struct weir__tls_vendor_context *context = handshake->context;
@@ -191,15 +191,13 @@ static void session_offer(struct weir__tls_handshake *handshake, const uint8_t *
         .verified = context->verifies,
         .server_name = handshake->server_name,
     };
-    size_t prefix = weir__tls_saved_match(&wanted, data, length);
-    const unsigned char *at = data + prefix + 2;
+    size_t session_length = 0;
+    const unsigned char *at =
+        weir__tls_saved_get(&weir__tls_wolfssl, &wanted, data, length, &session_length);
 
-    if (prefix == 0 || length < prefix + 2)
+    if (!at || context->version_max < WEIR__TLS_1_3)
         return;
-    unsigned version = (unsigned)data[prefix] << 8 | data[prefix + 1];
-    if (version != WEIR__TLS_1_3 || version > context->version_max)
-        return;
-    WOLFSSL_SESSION *session = wolfSSL_d2i_SSL_SESSION(NULL, &at, (long)(length - prefix - 2));
+    WOLFSSL_SESSION *session = wolfSSL_d2i_SSL_SESSION(NULL, &at, (long)session_length);
     if (session && wolfSSL_SESSION_has_ticket(session))
         wolfSSL_set_session(handshake->ssl, session);
     wolfSSL_SESSION_free(session);
@@ -380,21 +378,19 @@ static int session_write(const struct weir__tls_handshake *handshake, WOLFSSL_SE
         .verified = handshake->context->verifies,
         .server_name = handshake->server_name,
     };
-    int prefix = weir__tls_saved_write(&saved, data, size);
     int length = wolfSSL_i2d_SSL_SESSION(session, NULL);
-    int version = wolfSSL_version(handshake->ssl);
 
-    if (prefix < 0)
-        return prefix;
     if (length <= 0)
         return 0;
-    if ((size_t)length + 2 > size - (size_t)prefix)
-        return WEIR_ENOBUFS;
-    unsigned char *at = data + prefix + 2;
-    data[prefix] = (uint8_t)(version >> 8);
-    data[prefix + 1] = (uint8_t)version;
+    uint8_t *der = weir__allocate((size_t)length);
+    if (!der)
+        return 0;
+    unsigned char *at = der;
     wolfSSL_i2d_SSL_SESSION(session, &at);
-    return prefix + 2 + length;
+    int rc = weir__tls_saved_put(&weir__tls_wolfssl, &saved, der, (size_t)length, data, size);
+    weir__tls_wipe(der, (size_t)length);
+    weir__release(der);
+    return rc;
 }
 
 int weir__wolfssl_session_save(struct weir__tls_handshake *handshake, uint8_t *data, size_t size)
