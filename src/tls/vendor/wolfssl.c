@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tls/vendor/wolfssl_internal.h"
+
+#include <pthread.h>
+
+static bool is_usable;
+
+static void library_load(void)
+{
+    is_usable = wolfSSL_Init() == WOLFSSL_SUCCESS;
+}
+
+bool weir__wolfssl_is_usable(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    pthread_once(&once, library_load);
+    return is_usable;
+}
+
+const struct weir__tls_vendor weir__tls_wolfssl = {
+    .name = "wolfssl",
+    .version = wolfSSL_lib_version,
+    .version_max = WEIR__TLS_1_3,
+    .context_new = weir__wolfssl_context_new,
+    .context_free = weir__wolfssl_context_free,
+    .context_set_tickets = weir__wolfssl_context_set_tickets,
+    .handshake_new = weir__wolfssl_handshake_new,
+    .handshake_free = weir__wolfssl_handshake_free,
+    .advance = weir__wolfssl_advance,
+    .result = weir__wolfssl_result,
+    .failure = weir__wolfssl_failure,
+    .post_record = weir__wolfssl_post_record,
+    .session_save = weir__wolfssl_session_save,
+    .aead_new = weir__wolfssl_aead_new,
+    .aead_free = weir__wolfssl_aead_free,
+    .aead_seal = weir__wolfssl_aead_seal,
+    .aead_open = weir__wolfssl_aead_open,
+    .hmac = weir__wolfssl_hmac,
+    .self_signed = weir__wolfssl_self_signed,
+};
