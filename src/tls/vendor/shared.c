@@ -145,8 +145,10 @@ void weir__tls_counter_feed(struct weir__tls_counter *counter, const uint8_t *by
             taken = length < counter->body_left ? length : counter->body_left;
             counter->body_left -= taken;
         } else {
-            if (counter->header_length == 0)
+            if (counter->header_length == 0) {
                 counter->records++;
+                counter->types |= UINT32_C(1) << (*bytes & 31);
+            }
             taken = 1;
             counter->header[counter->header_length++] = *bytes;
             if (counter->header_length == sizeof(counter->header)) {

@@ -61,6 +61,7 @@ const uint8_t *weir__tls_alpn_choose(const uint8_t *wire, size_t length, const u
 /* Counts records in bytes that come in pieces. All zeros at first. */
 struct weir__tls_counter {
     uint64_t records; /* that have begun */
+    uint32_t types;   /* of theirs, 1 << enum weir__tls_content each */
     uint8_t header[5];
     size_t header_length, body_left;
 };
