@@ -434,7 +434,6 @@ int weir__wolfssl_context_new(struct weir__tls_vendor_context **context_out,
     context->server = config->server;
     context->verifies = config->peer == WEIR__TLS_PEER_REQUIRED ||
                         (config->server && config->peer == WEIR__TLS_PEER_OPTIONAL);
-    context->version_min = config->version_min;
     context->version_max = config->version_max;
     context->key_log = config->key_log;
     context->key_log_context = config->key_log_context;
