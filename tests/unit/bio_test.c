@@ -534,6 +534,29 @@ static void counts_what_is_acknowledged(void **state)
     close(client);
 }
 
+/* What was sent before the BIO is not counted: the peer is full, and has less than was taken. */
+static void counts_from_its_own_beginning(void **state)
+{
+    int server, client;
+    uint64_t acked = 0;
+
+    (void)state;
+    connect_pair(&client, &server, 8192);
+    assert_int_equal(send(server, "before", 6, 0), 6);
+    BIO *bio = weir_bio_new(server, NULL);
+    while (BIO_write(bio, pattern, MIB) > 0)
+        ;
+    for (int i = 0; i < 100 && acked + 6 != bytes_received(client); i++) {
+        wait_ms(10);
+        assert_int_equal(weir_bio_acked_bytes(bio, &acked), 0);
+    }
+    assert_int_equal(acked + 6, bytes_received(client));
+    assert_true(acked > 0 && acked < weir_bio_wire_bytes(bio));
+    BIO_free(bio);
+    close(server);
+    close(client);
+}
+
 /* ---- the owner's own flags and control messages */
 
 struct owner {
@@ -780,6 +803,28 @@ static void ktls_is_on(void **state)
     }
 }
 
+/* With a header that libssl believes, also where the kernel could join records to more than one may have. */
+static void ktls_reads_records(void **state)
+{
+    static const uint8_t header[] = {SSL3_RT_APPLICATION_DATA, 3, 3, 0x40, 0x00};
+    const struct setting setting = {.version = TLS1_2_VERSION, .ktls = true};
+    struct session s;
+
+    (void)state;
+    need_ktls("ktls_reads_records");
+    session_open(&s, &setting);
+    assert_int_equal(BIO_get_ktls_recv(s.bio), 1);
+    assert_int_equal(SSL_write(s.client, pattern, 3 * 16384), 3 * 16384);
+    wait_ms(50);
+    assert_int_equal(BIO_read(s.bio, s.received, MIB), sizeof(header) + 16384);
+    assert_memory_equal(s.received, header, sizeof(header));
+    assert_memory_equal(s.received + sizeof(header), pattern, 16384);
+    assert_int_equal(BIO_read(s.bio, s.received, sizeof(header)),
+                     -1); /* no room for a byte of it */
+    assert_false(BIO_should_retry(s.bio));
+    session_close(&s);
+}
+
 static void ktls_small_buffers(void **state)
 {
     struct setting setting = ktls_settings[0];
@@ -899,12 +944,14 @@ int main(void)
         cmocka_unit_test(stamps_every_send),
         cmocka_unit_test(offsets_have_64_bits),
         cmocka_unit_test(counts_what_is_acknowledged),
+        cmocka_unit_test(counts_from_its_own_beginning),
         cmocka_unit_test(owner_adds_flags_and_control),
         cmocka_unit_test(zerocopy_passes_and_releases),
         cmocka_unit_test(zerocopy_outlives_the_bio),
         cmocka_unit_test(zerocopy_refused_is_copied_at_once),
         cmocka_unit_test(ktls_or_not_bytes_pass),
         cmocka_unit_test(ktls_is_on),
+        cmocka_unit_test(ktls_reads_records),
         cmocka_unit_test(ktls_small_buffers),
         cmocka_unit_test(ktls_stamps_the_end_of_a_write),
         cmocka_unit_test(ktls_sends_files),
