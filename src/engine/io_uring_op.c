@@ -397,9 +397,14 @@ void weir__io_uring_ready_run(struct weir__io_uring *engine)
 /* What a request that failed means to its operation. */
 static int failure_of(struct weir__op *op, int result)
 {
-    if (op->kind == WEIR__OP_RECEIVE)
-        return weir__ktls_receive_failed(op->socket, -result);
-    return weir__ktls_send_failed(op->socket, -result);
+    int error;
+
+    if (op->kind != WEIR__OP_RECEIVE)
+        return weir__ktls_send_failed(op->socket, -result);
+    error = weir__ktls_receive_failed(op->socket, -result);
+    if (weir__is_receive_result(error) && error != WEIR__RECEIVE_KEY_EXPIRED)
+        uring_socket_state_of(op->socket)->tls_error = error;
+    return error;
 }
 
 static void send_failed(struct weir__io_uring *engine, struct weir__op *op, int result)
