@@ -10,6 +10,7 @@
 #include "core/pool.h"
 
 #define QUEUE_WRITES_DEFAULT 64
+#define NS_PER_MS            1000000u
 
 static void run(struct weir__deferred *deferred);
 static void on_close_deadline(struct weir_timer *timer);
@@ -187,7 +188,7 @@ static void on_receive(struct weir__op *op, const struct weir__completion *compl
             completion->at_ns ? completion->at_ns : weir_loop_now_ns(stream->loop);
 
         weir__stream_answered(stream, arrived_ns);
-        if (stream->dying || stream->closing)
+        if (stream->dying)
             return;
         if (stream->transport)
             stream->transport->ops->received(stream->transport, completion, arrived_ns);
@@ -387,15 +388,32 @@ static void begin_closing(struct weir_stream *stream, int reason, uint64_t deadl
     weir__stream_defer(stream);
 }
 
+/* Nothing was sent yet, nor can it be: to close the stream is to give it up. */
+static bool is_opening(const struct weir_stream *stream)
+{
+    return stream->opening ||
+           (stream->transport && stream->transport->ops->wants_input(stream->transport));
+}
+
+static void shorten_closing(struct weir_stream *stream, uint64_t deadline_ms)
+{
+    uint64_t now_ms = weir_loop_now_ns(stream->loop) / NS_PER_MS;
+
+    if (now_ms + deadline_ms < stream->close_timer.expires_ms)
+        weir_timer_start(&stream->close_timer, deadline_ms);
+}
+
 void weir_stream_close(struct weir_stream *stream, uint64_t deadline_ms)
 {
-    if (stream->dying || stream->closing)
-        return;
-    if (stream->opening) {
+    if (deadline_ms == 0)
+        deadline_ms = WEIR_CLOSE_DEADLINE_MS;
+    if (is_opening(stream))
         weir__stream_end(stream, WEIR_EABORTED, false);
-        return;
-    }
-    begin_closing(stream, 0, deadline_ms ? deadline_ms : WEIR_CLOSE_DEADLINE_MS);
+    else if (!stream->closing && !stream->dying)
+        begin_closing(stream, 0, deadline_ms);
+    else if (stream->close_reason != 0 && weir_timer_is_started(&stream->close_timer))
+        /* Behind a failure the owner may not want to wait for as long. */
+        shorten_closing(stream, deadline_ms);
 }
 
 void weir_stream_abort(struct weir_stream *stream, int reason)

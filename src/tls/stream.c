@@ -167,6 +167,9 @@ static void received(struct weir__transport *transport, const struct weir__compl
     size_t length = (size_t)completion->result;
     int error;
 
+    /* Who closes wants no data, but a kernel that opens records goes on only with the peer's new key. */
+    if (stream->closing && completion->record_type != WEIR__TLS_HANDSHAKE)
+        return;
     stream->arrived_ns = arrived_ns;
     if (stream->socket.tls_rx)
         error = weir__tls_session_content(&tls->session,

@@ -56,17 +56,20 @@ void weir__tls_acked(struct weir__transport *transport, uint64_t wire)
     tls->map = NULL;
 }
 
-uint64_t weir__tls_plain_at(const struct weir__transport *transport, uint64_t wire)
-{
-    const struct weir__tls_stream *tls = (const struct weir__tls_stream *)transport;
-
-    return tls->map ? weir__offset_map_plain(tls->map, wire) : tls->acked.plain;
-}
-
 /* Where on the wire the next made byte will lie. */
 static uint64_t made_end(const struct weir__tls_stream *tls)
 {
     return tls->base.stream->ledger.accepted + tls->output.bytes;
+}
+
+uint64_t weir__tls_plain_at(const struct weir__transport *transport, uint64_t wire)
+{
+    const struct weir__tls_stream *tls = (const struct weir__tls_stream *)transport;
+
+    /* Of all that was made here no mark is needed. */
+    if (!transport->stream->socket.tls_tx && wire >= made_end(tls))
+        return transport->stream->plain_taken;
+    return tls->map ? weir__offset_map_plain(tls->map, wire) : tls->acked.plain;
 }
 
 /* ---- records made here ---- */
@@ -102,12 +105,21 @@ int weir__tls_control(void *context, enum weir__tls_content type, const uint8_t 
 {
     struct weir__tls_stream *tls = context;
 
+    /* Nothing comes behind close_notify, an alert, or the FIN: the peer's wishes are void. */
+    if (tls->close_said || tls->base.stream->shut_done)
+        return 0;
     weir__stream_defer(tls->base.stream);
     if (type == WEIR__TLS_ALERT && content[0] == 2)
         tls->close_said = true;
     if (tls->session.sealer) {
         int error = seal_control(tls, type, content, length);
-        return !error && then_new_keys ? weir__tls_session_next_tx(&tls->session) : error;
+        if (error || !then_new_keys)
+            return error;
+        /* The peer is told of the new keys: without them nothing can follow. */
+        error = weir__tls_session_next_tx(&tls->session);
+        if (error)
+            weir__stream_end(tls->base.stream, error, true);
+        return error;
     }
     assert(length <= sizeof(tls->controls[0].content));
     if (tls->control_count == WEIR__TLS_CONTROLS_MAX) {
@@ -122,16 +134,29 @@ int weir__tls_control(void *context, enum weir__tls_content type, const uint8_t 
     return 0;
 }
 
+/* How many more bytes may go behind the last made end that is to be stamped: see WEIR__COALESCE_BYTES_MAX. */
+static uint64_t coalesce_room(const struct weir__tls_stream *tls)
+{
+    uint64_t behind = made_end(tls) - tls->stamp_end;
+
+    if (tls->stamp_end <= tls->base.stream->ledger.accepted)
+        return UINT64_MAX;
+    return behind < WEIR__COALESCE_BYTES_MAX ? WEIR__COALESCE_BYTES_MAX - behind : 0;
+}
+
 /* How much data the next record has. */
 static size_t record_limit(struct weir__tls_stream *tls)
 {
     struct weir_stream *stream = tls->base.stream;
     uint64_t now_ns = weir_loop_now_ns(stream->loop);
+    uint64_t room = coalesce_room(tls);
+    size_t limit;
 
     if (tls->made_ns == 0 || now_ns - tls->made_ns > PAUSE_NS)
         tls->small_end = stream->plain_taken + SMALL_BYTES;
     tls->made_ns = now_ns;
-    return stream->plain_taken < tls->small_end ? SMALL_RECORD_BYTES : WEIR__TLS_PLAIN_MAX;
+    limit = stream->plain_taken < tls->small_end ? SMALL_RECORD_BYTES : WEIR__TLS_PLAIN_MAX;
+    return room < limit ? (size_t)room : limit;
 }
 
 struct gathering {
@@ -195,16 +220,24 @@ static int gather_file(struct weir__tls_stream *tls, struct gathering *all,
     return 0;
 }
 
-/* Data for one record, from as many writes as fit. */
+/* Data for one record, from as many writes as fit, and not far behind the first end that is to be stamped. */
 static int gather(struct weir__tls_stream *tls, struct gathering *all)
 {
     const struct weir__write *write = weir__stream_unsealed(tls->base.stream);
+    bool stamped = false;
     int error = 0;
 
     for (; write && !is_full(all) && !error; write = write->next) {
+        size_t end = all->bytes + (size_t)(write->length - write->taken);
+
         gather_memory(all, write);
         if (!is_full(all) && write->length > write->memory_length)
             error = gather_file(tls, all, write);
+        if (!stamped && all->bytes == end && weir__write_waits(write)) {
+            stamped = true;
+            if (all->limit - end > WEIR__COALESCE_BYTES_MAX)
+                all->limit = end + WEIR__COALESCE_BYTES_MAX;
+        }
     }
     return error;
 }
@@ -240,22 +273,22 @@ static int seal_next(struct weir__tls_stream *tls)
 
 /* ---- the bound of records under one key ---- */
 
-/* The next record has number `sequence`. False: none may follow. */
-static bool may_go_on(struct weir__tls_stream *tls, uint64_t sequence)
+/* The next record has number `sequence`. Returns 0, or an error: none may follow. */
+static int check_records(struct weir__tls_stream *tls, uint64_t sequence)
 {
     struct weir_stream *stream = tls->base.stream;
     struct weir__engine *engine = stream->engine;
 
     if (sequence < tls->context->records_max)
-        return true;
+        return 0;
     bool can_rekey = tls->session.version == WEIR__TLS_1_3 && tls->session.tx.secret_length > 0 &&
                      (!stream->socket.tls_tx || engine->ops->tls_can_rekey(engine));
     if (can_rekey)
-        return tls->control_count > 0 || weir__tls_session_update_keys(&tls->session, false) == 0;
+        return tls->control_count > 0 ? 0 : weir__tls_session_update_keys(&tls->session, false);
     /* What is queued still goes out, within the margin that records_max leaves. */
     if (!stream->closing)
         weir__tls_stream_end(tls, WEIR_ENOTSUP);
-    return sequence < WEIR__TLS_RECORDS_MAX;
+    return sequence < WEIR__TLS_RECORDS_MAX ? 0 : WEIR_ETLS;
 }
 
 /* Makes records of what is queued. Returns 0 or an error. */
@@ -265,14 +298,11 @@ static int make_records(struct weir__tls_stream *tls)
     int error = 0;
 
     while (!error && weir__stream_unsealed(stream) && tls->output.bytes < MADE_BYTES_MAX) {
-        bool stamped = tls->stamp_end > stream->ledger.accepted;
-        /* A stamp is for the last byte of a send: see WEIR__COALESCE_BYTES_MAX. */
-        if (stamped &&
-            made_end(tls) - tls->stamp_end + stream->queue.first->length > WEIR__COALESCE_BYTES_MAX)
+        if (stream->queue.first->length > coalesce_room(tls))
             break;
-        if (!may_go_on(tls, tls->session.sealer->keys.sequence))
-            return WEIR_ETLS;
-        error = seal_next(tls);
+        error = check_records(tls, tls->session.sealer->keys.sequence);
+        if (!error)
+            error = seal_next(tls);
     }
     return error;
 }
@@ -345,8 +375,9 @@ void weir__tls_passed_taken(struct weir__transport *transport, uint64_t bytes, b
         plain = plain > WEIR__TLS_PLAIN_MAX ? plain - WEIR__TLS_PLAIN_MAX : 0;
     mark(tls, stream->ledger.accepted, plain > last.plain ? plain : last.plain,
          WEIR__TLS_PLAIN_MAX + (stream->ledger.accepted - last.wire - bytes));
-    if (sequence >= tls->context->records_max)
-        may_go_on(tls, sequence);
+    int error = check_records(tls, sequence);
+    if (error)
+        weir__stream_end(stream, error, true);
 }
 
 /* The kernel has made a control record. */
@@ -427,7 +458,7 @@ enum weir__transport_plan weir__tls_plan(struct weir__transport *transport,
         return WEIR__TRANSPORT_NOTHING;
     error = make_records(tls);
     /* What was made before an error goes out first; the error comes again. */
-    if (tls->output.bytes > 0 && error != WEIR_ETLS)
+    if (tls->output.bytes > 0 && error != WEIR_ETLS && error != WEIR_ENOMEM)
         return plan_output(tls, send);
     if (error == WEIR_ENOBUFS)
         weir__stream_retry_later(stream);
@@ -441,10 +472,16 @@ bool weir__tls_finish(struct weir__transport *transport)
     static const uint8_t close_notify[2] = {1, WEIR__TLS_CLOSE_NOTIFY};
     struct weir__tls_stream *tls = weir__tls_stream_of(transport);
 
+    if (!tls->session.open && !transport->stream->closing)
+        return false;
     if (tls->session.open && !tls->close_said) {
+        int error =
+            weir__tls_control(tls, WEIR__TLS_ALERT, close_notify, sizeof(close_notify), false);
+        if (error == WEIR_ENOMEM) {
+            weir__stream_retry_later(transport->stream);
+            return false;
+        }
         tls->close_said = true;
-        if (weir__tls_control(tls, WEIR__TLS_ALERT, close_notify, sizeof(close_notify), false) != 0)
-            return true;
     }
     return tls->output.bytes == 0 && tls->control_count == 0;
 }
