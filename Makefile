@@ -7,12 +7,13 @@ SEEDS ?= 100000
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test demo bench fuzz sim install clean
+.PHONY: help build run test test-vm demo bench fuzz sim install clean
 
 help:
 	@echo 'make build      build the program: build/weir'
 	@echo 'make run        serve examples/site on http://$(LISTEN)    (LISTEN=ADDR:PORT)'
 	@echo 'make test       run every test, sanitizer builds included'
+	@echo 'make test-vm    run only the tests in the virtual machine, on other kernels'
 	@echo 'make demo       what write() says, what Weir says, what the client measured, over 320 ms'
 	@echo 'make bench      compare with nginx and h2o, and delivery on with delivery off'
 	@echo 'make fuzz       run each fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
@@ -32,7 +33,12 @@ run: build
 
 test:
 	@packaging/bootstrap build test
+	@packaging/bootstrap vm || echo 'Going on without the virtual machine.'
 	@exec python3 tests/run
+
+test-vm:
+	@packaging/bootstrap build test vm
+	@exec python3 tests/run --build vm
 
 demo: build
 	@packaging/bootstrap demo

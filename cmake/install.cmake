@@ -4,7 +4,8 @@ include(CMakePackageConfigHelpers)
 install(TARGETS weir_shared weir_static EXPORT weirTargets
         LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(DIRECTORY include/weir DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+install(DIRECTORY include/weir DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h"
+        PATTERN "bio.h" EXCLUDE)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/weir)
 install(EXPORT weirTargets NAMESPACE weir:: DESTINATION ${package_dir})
@@ -26,6 +27,7 @@ install(FILES ${PROJECT_BINARY_DIR}/weir.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/
 
 file(GLOB pages_1 CONFIGURE_DEPENDS docs/man/*.1)
 file(GLOB pages_3 CONFIGURE_DEPENDS docs/man/*.3)
+list(FILTER pages_3 EXCLUDE REGEX "/weir_bio\\.3$")
 if(pages_1)
     install(FILES ${pages_1} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 endif()

@@ -45,6 +45,8 @@ struct weir_write_event {
     uint64_t bytes;
     /** How many of its bytes the kernel had taken: fewer than all for FAILED only. */
     uint64_t accepted_bytes;
+    /** What these are on the wire: more with TLS, whose records have headers and tags. */
+    uint64_t wire_bytes;
     /** For FAILED, why: WEIR_ERESET, WEIR_ETIMEDOUT, WEIR_EABORTED, WEIR_ETRUNCATED, ...; else 0.
      */
     int error;
@@ -54,9 +56,11 @@ struct weir_write_event {
 struct weir_delivery_info {
     uint64_t wire_bytes_accepted; /**< bytes the kernel has taken from this stream */
     uint64_t wire_bytes_acked;    /**< of those, bytes known to be acknowledged */
-    uint32_t rtt_us;              /**< smoothed round-trip time */
-    uint32_t retransmits;         /**< segments sent again, since the connection began */
-    uint32_t notsent_bytes;       /**< taken from us, not yet sent for the first time */
+    /** The same in bytes of the owner's writes; with TLS those in whole records, so at least as many. */
+    uint64_t bytes_accepted, bytes_acked;
+    uint32_t rtt_us;        /**< smoothed round-trip time */
+    uint32_t retransmits;   /**< segments sent again, since the connection began */
+    uint32_t notsent_bytes; /**< taken from us, not yet sent for the first time */
 };
 
 #endif

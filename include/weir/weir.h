@@ -12,6 +12,7 @@
 #include <weir/memory.h>
 #include <weir/stream.h>
 #include <weir/timer.h>
+#include <weir/tls.h>
 #include <weir/version.h>
 
 #endif

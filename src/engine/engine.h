@@ -39,7 +39,12 @@ enum weir__op_kind {
     WEIR__OP_ACCEPT,    /* result: the new socket's handle; many */
     WEIR__OP_CONNECT,   /* result: 0 */
     WEIR__OP_RECEIVE,   /* result: bytes in `data`, 0 = the peer will send no more (final); many */
-    WEIR__OP_SEND,      /* result: bytes taken, at least 1, perhaps fewer than asked for */
+    /*
+     * Result: bytes taken, at least 1, perhaps fewer than asked for. The kernel's TLS may keep the end of a
+     * record for as long as the connection has no room for it, and a FIN would cut it off; so a SEND with a
+     * `record_type` waits until nothing is kept any more. Such a one, close_notify, comes before a FIN.
+     */
+    WEIR__OP_SEND,
     WEIR__OP_SEND_FILE, /* the same; WEIR_ETRUNCATED: the file has no byte at the offset */
     /*
      * Watches a connected socket: completes with `stamp` for each transmit stamp, and for the last
@@ -127,10 +132,19 @@ struct weir__op {
     _Alignas(max_align_t) unsigned char engine_private[WEIR__OP_PRIVATE_BYTES];
 };
 
+/* Of a socket with `tls_tx`; the engine's to write, see ktls.h. */
+struct weir__socket_tls {
+    uint8_t cipher;   /* enum weir__tls_cipher */
+    uint8_t overhead; /* bytes that a record has beside its plaintext */
+    uint64_t wire;    /* what TCP has been given in all, but for the overhead of the records so far */
+};
+
 struct weir__socket {
     int handle;          /* a file descriptor, or the sim engine's number; -1 = none */
     bool stamps;         /* transmit stamps are enabled */
+    bool stamping;       /* all that is sent is stamped for now; the engine's to write */
     bool tls_tx, tls_rx; /* the kernel protects what is sent, opens what is received */
+    struct weir__socket_tls tls;
     /* What the handshake put into the kernel's count of acknowledged bytes; the engine's to write. */
     uint8_t handshake_bytes;
     struct weir__op *reader, *writer, *watcher; /* in flight; the engine's to write */

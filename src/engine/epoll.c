@@ -195,6 +195,10 @@ const struct weir__engine_ops weir__epoll_engine = {
     .socket_reset = weir__readiness_socket_reset,
     .socket_info = weir__socket_info,
     .socket_unacked = weir__socket_unacked,
+    .socket_tls_attach = weir__readiness_socket_tls_attach,
+    .socket_tls_sequence = weir__socket_tls_sequence,
+    .tls_can_rekey = weir__tls_can_rekey,
+    .file_read = weir__file_read,
     .socket_local = weir__socket_local,
     .socket_peer = weir__socket_peer,
 };

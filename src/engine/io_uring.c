@@ -12,13 +12,11 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <linux/errqueue.h>
-
 #include <weir/error.h>
 #include <weir/loop.h>
 
 #include "core/memory.h"
-#include "engine/socket.h"
+#include "engine/ktls.h"
 
 /* Requests that one round can queue; a fuller round takes one more system call. */
 #define SUBMISSIONS 512
@@ -27,9 +25,11 @@
 #define COMPLETIONS 4096
 #define PAGE_BYTES  4096
 
-/* What RECVMSG puts before the bytes: its header and a control message of three times. */
-#define STAMP_CONTROL_BYTES CMSG_SPACE(sizeof(struct scm_timestamping))
-#define RECEIVE_HEAD_BYTES  (sizeof(struct io_uring_recvmsg_out) + STAMP_CONTROL_BYTES)
+/*
+ * What RECVMSG puts before the bytes: its header, a stamp and the type of a record. Each buffer has room for
+ * it, because any socket may need it, and it is less than a hundredth of a buffer.
+ */
+#define RECEIVE_HEAD_BYTES (sizeof(struct io_uring_recvmsg_out) + WEIR__RECEIVE_CONTROL_BYTES)
 
 struct completion {
     uint64_t data;
@@ -311,7 +311,6 @@ int weir__io_uring_open_with(struct weir__engine **base, const struct weir__engi
                              const struct weir__io_uring_features *features)
 {
     struct weir__io_uring *engine = weir__allocate_zeroed(1, sizeof(*engine));
-    size_t head_bytes = options->delivery ? RECEIVE_HEAD_BYTES : 0;
     int error;
 
     assert(options->receive_buffers > 0 && options->receive_buffers <= WEIR_RECEIVE_BUFFERS_MAX);
@@ -322,8 +321,8 @@ int weir__io_uring_open_with(struct weir__engine **base, const struct weir__engi
     engine->delivery = options->delivery;
     engine->stamp_command = options->delivery && features->stamp_command;
     engine->buffer_count = options->receive_buffers;
-    engine->buffer_bytes = options->receive_bytes + (unsigned)head_bytes;
-    engine->receive_message.msg_controllen = STAMP_CONTROL_BYTES;
+    engine->buffer_bytes = options->receive_bytes + (unsigned)RECEIVE_HEAD_BYTES;
+    engine->receive_message.msg_controllen = WEIR__RECEIVE_CONTROL_BYTES;
     engine->ready_end = &engine->ready_first;
     engine->wake_descriptor = eventfd(0, EFD_CLOEXEC);
     if (engine->wake_descriptor < 0) {
@@ -378,6 +377,10 @@ const struct weir__engine_ops weir__io_uring_engine = {
     .socket_reset = socket_reset,
     .socket_info = weir__socket_info,
     .socket_unacked = weir__socket_unacked,
+    .socket_tls_attach = weir__socket_tls_attach,
+    .socket_tls_sequence = weir__socket_tls_sequence,
+    .tls_can_rekey = weir__tls_can_rekey,
+    .file_read = weir__file_read,
     .socket_local = weir__socket_local,
     .socket_peer = weir__socket_peer,
 };

@@ -6,7 +6,7 @@
  * operation's address plus the number of the request, which the operation's alignment leaves room
  * for.
  */
-#include "engine/io_uring_engine.h"
+#include "engine/io_uring_op.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -20,50 +20,6 @@
 #include <weir/error.h>
 
 #include "engine/socket.h"
-
-#define STAMPS_AT_ONCE 16
-
-enum request {
-    REQUEST_MAIN,   /* the operation itself, or the wait until the socket is ready for it */
-    REQUEST_STAMPS, /* WATCH: the stamp command */
-    REQUEST_END, /* WATCH: a poll for the connection's end and, without the command, for stamps */
-    REQUESTS,
-};
-#define REQUEST_MASK 15u
-
-struct state {
-    struct weir__op *next,
-        **previous_next; /* in the engine's ready list; previous_next NULL = not */
-    uint8_t armed;       /* requests in the kernel, a bit each */
-    uint8_t cancel_sent;
-    bool cancelling;
-    bool fed;             /* RECEIVE: bytes came since REQUEST_MAIN was armed */
-    bool polling;         /* REQUEST_MAIN waits for readiness */
-    bool ended;           /* WATCH: the connection is over */
-    bool without_command; /* WATCH: the stamp command failed here */
-    struct msghdr message;
-    _Alignas(struct cmsghdr) unsigned char control[CMSG_SPACE(sizeof(uint32_t))];
-};
-
-struct socket_state {
-    int error; /* why the connection died: whoever meets the kernel's error first consumes it */
-    bool full; /* the last write was short: wait before the next */
-};
-
-_Static_assert(sizeof(struct state) <= WEIR__OP_PRIVATE_BYTES, "operation's private bytes");
-_Static_assert(sizeof(struct socket_state) <= WEIR__SOCKET_PRIVATE_BYTES, "socket's private bytes");
-_Static_assert(_Alignof(struct weir__op) > REQUEST_MASK, "room for the request in user_data");
-_Static_assert(REQUESTS <= REQUEST_MASK, "requests in the mask");
-
-static struct state *state_of(struct weir__op *op)
-{
-    return (struct state *)(void *)op->engine_private;
-}
-
-static struct socket_state *socket_state_of(struct weir__socket *socket)
-{
-    return (struct socket_state *)(void *)socket->engine_private;
-}
 
 static struct weir__op **role_of(struct weir__op *op)
 {
@@ -85,7 +41,7 @@ static struct weir__op **role_of(struct weir__op *op)
 
 static void ready_add(struct weir__io_uring *engine, struct weir__op *op)
 {
-    struct state *state = state_of(op);
+    struct uring_state *state = uring_state_of(op);
 
     if (state->previous_next)
         return;
@@ -99,7 +55,7 @@ static void ready_add(struct weir__io_uring *engine, struct weir__op *op)
 /* Before all others. */
 static void ready_add_first(struct weir__io_uring *engine, struct weir__op *op)
 {
-    struct state *state = state_of(op);
+    struct uring_state *state = uring_state_of(op);
     struct weir__op *second = engine->ready_first;
 
     if (!second || state->previous_next) {
@@ -108,20 +64,20 @@ static void ready_add_first(struct weir__io_uring *engine, struct weir__op *op)
     }
     state->next = second;
     state->previous_next = &engine->ready_first;
-    state_of(second)->previous_next = &state->next;
+    uring_state_of(second)->previous_next = &state->next;
     engine->ready_first = op;
     engine->ready_count++;
 }
 
 static void ready_remove(struct weir__io_uring *engine, struct weir__op *op)
 {
-    struct state *state = state_of(op);
+    struct uring_state *state = uring_state_of(op);
 
     if (!state->previous_next)
         return;
     *state->previous_next = state->next;
     if (state->next)
-        state_of(state->next)->previous_next = state->previous_next;
+        uring_state_of(state->next)->previous_next = state->previous_next;
     else
         engine->ready_end = state->previous_next;
     state->previous_next = NULL;
@@ -130,8 +86,8 @@ static void ready_remove(struct weir__io_uring *engine, struct weir__op *op)
 
 /* Completions */
 
-static void deliver(struct weir__io_uring *engine, struct weir__op *op,
-                    const struct weir__completion *completion)
+void weir__io_uring_deliver(struct weir__io_uring *engine, struct weir__op *op,
+                            const struct weir__completion *completion)
 {
     engine->completed = true;
     op->complete(op, completion);
@@ -139,7 +95,7 @@ static void deliver(struct weir__io_uring *engine, struct weir__op *op,
 
 static void socket_error_note(struct weir__socket *socket, int64_t result)
 {
-    struct socket_state *state = socket_state_of(socket);
+    struct uring_socket_state *state = uring_socket_state_of(socket);
 
     if (state->error)
         return;
@@ -147,14 +103,14 @@ static void socket_error_note(struct weir__socket *socket, int64_t result)
         state->error = (int)result;
 }
 
-static void finish(struct weir__io_uring *engine, struct weir__op *op, int64_t result)
+void weir__io_uring_finish(struct weir__io_uring *engine, struct weir__op *op, int64_t result)
 {
     struct weir__completion completion = {.result = result};
     struct weir__op **role = role_of(op);
     struct weir__op *watcher;
 
     assert(op->in_flight);
-    assert(!state_of(op)->armed);
+    assert(!uring_state_of(op)->armed);
     assert(*role == op);
     ready_remove(engine, op);
     op->in_flight = false;
@@ -162,9 +118,9 @@ static void finish(struct weir__io_uring *engine, struct weir__op *op, int64_t r
     socket_error_note(op->socket, result);
     /* A watcher relies on the reader to meet the connection's end, and on others to say why. */
     watcher = op->socket->watcher;
-    if (watcher && (op->kind == WEIR__OP_RECEIVE || state_of(watcher)->ended))
+    if (watcher && (op->kind == WEIR__OP_RECEIVE || uring_state_of(watcher)->ended))
         ready_add(engine, watcher);
-    deliver(engine, op, &completion);
+    weir__io_uring_deliver(engine, op, &completion);
 }
 
 /* Requests */
@@ -190,9 +146,10 @@ struct io_uring_sqe *weir__io_uring_request_get(struct weir__io_uring *engine)
     return sqe;
 }
 
-static void request_armed(struct weir__op *op, struct io_uring_sqe *sqe, enum request request)
+void weir__io_uring_request_armed(struct weir__op *op, struct io_uring_sqe *sqe,
+                                  enum uring_request request)
 {
-    struct state *state = state_of(op);
+    struct uring_state *state = uring_state_of(op);
 
     assert(!(state->armed & (1u << request)));
     sqe->user_data = (uintptr_t)op | (unsigned)request;
@@ -200,57 +157,50 @@ static void request_armed(struct weir__op *op, struct io_uring_sqe *sqe, enum re
     state->cancel_sent = (uint8_t)(state->cancel_sent & ~(1u << request));
 }
 
+/* Whether bytes come with control messages: a receive stamp, the type of a record. */
+static bool receives_messages(const struct weir__io_uring *engine,
+                              const struct weir__socket *socket)
+{
+    return engine->delivery || socket->tls_rx;
+}
+
 static void prepare_receive(struct weir__io_uring *engine, struct weir__op *op,
                             struct io_uring_sqe *sqe)
 {
     int handle = op->socket->handle;
 
-    if (engine->delivery)
+    if (receives_messages(engine, op->socket))
         io_uring_prep_recvmsg_multishot(sqe, handle, &engine->receive_message, 0);
     else
         io_uring_prep_recv_multishot(sqe, handle, NULL, 0, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = WEIR__IO_URING_BUFFER_GROUP;
-    /* Most often nothing has come yet: the try would be in vain. */
-    sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
-}
-
-static void prepare_stamp_control(struct state *state)
-{
-    uint32_t wanted = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_TX_ACK;
-    struct cmsghdr *control;
-
-    memset(state->control, 0, sizeof(state->control));
-    state->message.msg_control = state->control;
-    state->message.msg_controllen = sizeof(state->control);
-    control = CMSG_FIRSTHDR(&state->message);
-    control->cmsg_level = SOL_SOCKET;
-    control->cmsg_type = SO_TIMESTAMPING;
-    control->cmsg_len = CMSG_LEN(sizeof(wanted));
-    memcpy(CMSG_DATA(control), &wanted, sizeof(wanted));
+    /* Most often nothing has come yet: the try would be in vain. Kernel TLS looks for records when tried. */
+    if (!op->socket->tls_rx)
+        sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
 }
 
 /* Without MSG_WAITALL: with it the kernel goes on by itself after a short send, without the stamp.
  */
 static void prepare_send(struct weir__op *op, struct io_uring_sqe *sqe)
 {
-    struct state *state = state_of(op);
-    int flags = MSG_NOSIGNAL | (op->send.flags & WEIR__SEND_MORE ? MSG_MORE : 0);
+    struct uring_state *state = uring_state_of(op);
+    int flags;
 
-    if (op->send.part_count == 1 && !(op->send.flags & WEIR__SEND_STAMP)) {
+    memset(&state->message, 0, sizeof(state->message));
+    flags = weir__send_prepare(op->socket, op->send.flags, op->send.record_type, &state->message,
+                               state->control);
+    if (op->send.part_count == 1 && !state->message.msg_control) {
         io_uring_prep_send(sqe, op->socket->handle, op->send.parts->iov_base,
                            op->send.parts->iov_len, flags);
     } else {
-        memset(&state->message, 0, sizeof(state->message));
         state->message.msg_iov = op->send.parts;
         state->message.msg_iovlen = op->send.part_count;
-        if (op->send.flags & WEIR__SEND_STAMP)
-            prepare_stamp_control(state);
         io_uring_prep_sendmsg(sqe, op->socket->handle, &state->message, (unsigned)flags);
     }
-    if (socket_state_of(op->socket)->full)
+    if (uring_socket_state_of(op->socket)->full)
         sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
-    socket_state_of(op->socket)->full = false;
+    uring_socket_state_of(op->socket)->full = false;
 }
 
 /* False: try again in `wait`. */
@@ -280,9 +230,9 @@ static bool main_arm(struct weir__io_uring *engine, struct weir__op *op)
         assert(false);
         break;
     }
-    state_of(op)->polling = false;
-    state_of(op)->fed = false;
-    request_armed(op, sqe, REQUEST_MAIN);
+    uring_state_of(op)->polling = false;
+    uring_state_of(op)->fed = false;
+    weir__io_uring_request_armed(op, sqe, URING_REQUEST_MAIN);
     return true;
 }
 
@@ -294,17 +244,17 @@ static bool poll_arm(struct weir__io_uring *engine, struct weir__op *op)
     if (!sqe)
         return false;
     io_uring_prep_poll_add(sqe, op->socket->handle, reads ? POLLIN : POLLOUT);
-    state_of(op)->polling = true;
-    request_armed(op, sqe, REQUEST_MAIN);
+    uring_state_of(op)->polling = true;
+    weir__io_uring_request_armed(op, sqe, URING_REQUEST_MAIN);
     return true;
 }
 
 /* Asks the kernel to end what is armed. False: try again in `wait`. */
 static bool requests_cancel(struct weir__io_uring *engine, struct weir__op *op)
 {
-    struct state *state = state_of(op);
+    struct uring_state *state = uring_state_of(op);
 
-    for (unsigned request = 0; request < REQUESTS; request++) {
+    for (unsigned request = 0; request < URING_REQUESTS; request++) {
         unsigned bit = 1u << request;
         struct io_uring_sqe *sqe;
 
@@ -321,155 +271,48 @@ static bool requests_cancel(struct weir__io_uring *engine, struct weir__op *op)
     return true;
 }
 
-/* WATCH */
-
-static void watch_stamp(struct weir__io_uring *engine, struct weir__op *op,
-                        const struct weir__stamp *stamp)
-{
-    struct weir__completion completion = {.more = true, .stamp = *stamp};
-
-    deliver(engine, op, &completion);
-}
-
-/* SO_RCVBUF bounds the error queue, and so this loop. */
-static void watch_drain(struct weir__io_uring *engine, struct weir__op *op)
-{
-    struct weir__stamp stamps[STAMPS_AT_ONCE];
-    unsigned count;
-
-    do {
-        count = weir__descriptor_stamps(op->socket->handle, stamps, STAMPS_AT_ONCE);
-        for (unsigned i = 0; i < count; i++)
-            watch_stamp(engine, op, &stamps[i]);
-    } while (count == STAMPS_AT_ONCE);
-}
-
-static bool watch_by_command(struct weir__io_uring *engine, struct weir__op *op)
-{
-    return op->socket->stamps && engine->stamp_command && !state_of(op)->without_command;
-}
-
 /*
- * The poll wakes for each stamp too: POLLERR cannot be masked. So it is left out while a reader is
- * there to meet the connection's end and stamps come by the command.
+ * What kernel TLS finds wrong with received bytes is told to whoever asks first, but is the reader's. The
+ * kernel will not tell it again, so what waits there is called back.
  */
-static bool watch_arm(struct weir__io_uring *engine, struct weir__op *op)
+static void tls_error_note(struct weir__io_uring *engine, struct weir__socket *socket, int error)
 {
-    struct state *state = state_of(op);
-    bool command = watch_by_command(engine, op);
-    struct io_uring_sqe *sqe;
-
-    if (command && !(state->armed & (1u << REQUEST_STAMPS))) {
-        sqe = weir__io_uring_request_get(engine);
-        if (!sqe)
-            return false;
-        weir__io_uring_prepare_stamp_command(sqe, op->socket->handle);
-        request_armed(op, sqe, REQUEST_STAMPS);
-    }
-    if ((state->armed & (1u << REQUEST_END)) ||
-        (op->socket->reader && (command || !op->socket->stamps)))
-        return true;
-    sqe = weir__io_uring_request_get(engine);
-    if (!sqe)
-        return false;
-    io_uring_prep_poll_multishot(sqe, op->socket->handle, 0);
-    request_armed(op, sqe, REQUEST_END);
-    return true;
-}
-
-/*
- * Why the connection ended: 0 or an error. Whoever meets the kernel's error first consumes it; the
- * watch may come after a reader or writer whose completion is still to be taken.
- */
-static int connection_error(struct weir__socket *socket)
-{
-    struct socket_state *state = socket_state_of(socket);
-
-    if (!state->error)
-        state->error = weir__descriptor_error(socket->handle);
-    return state->error;
-}
-
-static void watch_finish(struct weir__io_uring *engine, struct weir__op *op)
-{
-    struct state *state = state_of(op);
-    int64_t result = WEIR_ECANCELLED;
-
-    if (state->ended) {
-        result = connection_error(op->socket);
-        if (!result && !state->cancelling && (op->socket->reader || op->socket->writer))
-            return;
-        if (result && result != WEIR_ERESET && result != WEIR_ETIMEDOUT)
-            result = WEIR_EIO;
-    }
-    if (op->socket->stamps)
-        watch_drain(engine, op);
-    finish(engine, op, result);
-}
-
-static void watch_polled(struct weir__io_uring *engine, struct weir__op *op, int result)
-{
-    struct state *state = state_of(op);
-
-    if (state->cancelling || state->ended)
-        return;
-    if (result < 0) {
-        socket_state_of(op->socket)->error = WEIR_EIO;
-        state->ended = true;
-        return;
-    }
-    if ((result & POLLERR) && op->socket->stamps && !watch_by_command(engine, op))
-        watch_drain(engine, op);
-    /*
-     * POLLHUP comes as soon as both sides have closed. What was sent before may still be
-     * acknowledged or reset; when that is over, the poll wakes again.
-     */
-    if ((result & POLLHUP) && weir__descriptor_is_closed(op->socket->handle))
-        state->ended = true;
-}
-
-static void watch_stamped(struct weir__io_uring *engine, struct weir__op *op, int result,
-                          uint32_t flags, const uint64_t *big)
-{
-    unsigned type = flags >> WEIR__STAMP_TYPE_SHIFT;
-    struct weir__stamp stamp = {.key = (uint32_t)result};
-
-    if (!(flags & IORING_CQE_F_MORE)) {
-        /* The command's own end. A key may look like an error, but always has MORE. */
-        state_of(op)->without_command = result != -ECANCELED;
-        return;
-    }
-    if (type != SCM_TSTAMP_SND && type != SCM_TSTAMP_ACK)
-        return;
-    stamp.kind = type == SCM_TSTAMP_SND ? WEIR__STAMP_SENT : WEIR__STAMP_ACKED;
-    stamp.at_ns = big[0] * 1000000000ULL + big[1] - (uint64_t)engine->wall_offset_ns;
-    watch_stamp(engine, op, &stamp);
+    uring_socket_state_of(socket)->tls_error = error;
+    if (socket->reader)
+        ready_add(engine, socket->reader);
 }
 
 /* SEND_FILE: io_uring has no sendfile, and its splice always goes through a worker thread. */
 
-static int64_t file_send(struct weir__op *op)
+static int64_t file_send(struct weir__io_uring *engine, struct weir__op *op)
 {
     uint64_t length = op->send_file.length;
-    int64_t result = weir__descriptor_send_file(op->socket->handle, op->send_file.file,
-                                                op->send_file.offset, length, op->send_file.flags);
+    int64_t result = weir__socket_send_file(op->socket, op->send_file.file, op->send_file.offset,
+                                            length, op->send_file.flags);
 
+    if (weir__is_receive_result(result)) {
+        tls_error_note(engine, op->socket, (int)result);
+        result = weir__socket_send_file(op->socket, op->send_file.file, op->send_file.offset,
+                                        length, op->send_file.flags);
+    }
+    if (weir__is_receive_result(result))
+        return WEIR_EIO;
     if (length > WEIR__SEND_FILE_BYTES_MAX)
         length = WEIR__SEND_FILE_BYTES_MAX;
     if (result > 0 && (uint64_t)result < length)
-        socket_state_of(op->socket)->full = true;
+        uring_socket_state_of(op->socket)->full = true;
     return result;
 }
 
 static void file_advance(struct weir__io_uring *engine, struct weir__op *op)
 {
-    struct socket_state *socket_state = socket_state_of(op->socket);
+    struct uring_socket_state *socket_state = uring_socket_state_of(op->socket);
     int64_t result = WEIR__WOULD_BLOCK;
 
     if (!socket_state->full)
-        result = file_send(op);
+        result = file_send(engine, op);
     if (result != WEIR__WOULD_BLOCK) {
-        finish(engine, op, result);
+        weir__io_uring_finish(engine, op, result);
         return;
     }
     if (poll_arm(engine, op))
@@ -478,27 +321,61 @@ static void file_advance(struct weir__io_uring *engine, struct weir__op *op)
         ready_add(engine, op);
 }
 
+/* Bytes were taken: the send is over, unless kernel TLS keeps some of them and that is of matter. */
+static void send_settle(struct weir__io_uring *engine, struct weir__op *op)
+{
+    struct uring_state *state = uring_state_of(op);
+    int holds = op->send.record_type && !state->cancelling ? weir__socket_holds(op->socket) : 0;
+
+    state->settling = holds != 0;
+    state->polling = holds == WEIR__WOULD_BLOCK;
+    if (holds)
+        ready_add(engine, op);
+    else
+        weir__io_uring_finish(engine, op, state->taken);
+}
+
+/* Moves on what is neither cancelled nor a WATCH and has nothing in the kernel. False: later. */
+static bool advance_idle(struct weir__io_uring *engine, struct weir__op *op)
+{
+    struct uring_state *state = uring_state_of(op);
+    struct uring_socket_state *socket_state = uring_socket_state_of(op->socket);
+
+    if (op->kind == WEIR__OP_RECEIVE && socket_state->tls_error)
+        weir__io_uring_finish(engine, op, socket_state->tls_error);
+    else if (state->polling)
+        return poll_arm(engine, op);
+    else if (state->settling)
+        send_settle(engine, op);
+    else if (op->kind == WEIR__OP_SEND && op->socket->tls_tx && socket_state->error)
+        /* Kernel TLS would go on taking bytes on a connection that is gone. */
+        weir__io_uring_finish(engine, op, socket_state->error);
+    else if (op->kind == WEIR__OP_SEND_FILE)
+        file_advance(engine, op);
+    else
+        return main_arm(engine, op);
+    return true;
+}
+
 /* Moves an operation on, from inside `wait`. */
 static void advance(struct weir__io_uring *engine, struct weir__op *op)
 {
-    struct state *state = state_of(op);
+    struct uring_state *state = uring_state_of(op);
     bool done = true;
 
     if (state->cancelling || state->ended) {
         if (state->armed)
             done = requests_cancel(engine, op);
         else if (op->kind == WEIR__OP_WATCH)
-            watch_finish(engine, op);
+            weir__io_uring_watch_finish(engine, op);
         else
-            finish(engine, op, WEIR_ECANCELLED);
+            weir__io_uring_finish(engine, op, state->settling ? state->taken : WEIR_ECANCELLED);
     } else if (op->kind == WEIR__OP_WATCH) {
-        done = watch_arm(engine, op);
-    } else if (state->armed) {
-        return;
-    } else if (op->kind == WEIR__OP_SEND_FILE) {
-        file_advance(engine, op);
-    } else {
-        done = state->polling ? poll_arm(engine, op) : main_arm(engine, op);
+        done = weir__io_uring_watch_arm(engine, op);
+    } else if (!state->armed) {
+        done = advance_idle(engine, op);
+    } else if (op->kind == WEIR__OP_RECEIVE && uring_socket_state_of(op->socket)->tls_error) {
+        done = requests_cancel(engine, op);
     }
     if (!done)
         ready_add(engine, op);
@@ -517,15 +394,55 @@ void weir__io_uring_ready_run(struct weir__io_uring *engine)
 
 /* Completions of requests */
 
+/* What a request that failed means to its operation. */
+static int failure_of(struct weir__op *op, int result)
+{
+    if (op->kind == WEIR__OP_RECEIVE)
+        return weir__ktls_receive_failed(op->socket, -result);
+    return weir__ktls_send_failed(op->socket, -result);
+}
+
+static void send_failed(struct weir__io_uring *engine, struct weir__op *op, int result)
+{
+    struct uring_state *state = uring_state_of(op);
+    int error = failure_of(op, result);
+
+    if (!weir__is_receive_result(error)) {
+        weir__io_uring_finish(engine, op, error);
+        return;
+    }
+    tls_error_note(engine, op->socket, error);
+    if (state->again) {
+        weir__io_uring_finish(engine, op, WEIR_EIO);
+        return;
+    }
+    state->again = true;
+    ready_add(engine, op);
+}
+
+static void cancelled(struct weir__io_uring *engine, struct weir__op *op, int result)
+{
+    const struct uring_state *state = uring_state_of(op);
+    bool by_cancel =
+        result == -ECANCELED || result == -EAGAIN || result == -ENOBUFS || result == -EINTR;
+
+    if (state->settling)
+        weir__io_uring_finish(engine, op, state->taken);
+    else
+        weir__io_uring_finish(engine, op, by_cancel ? WEIR_ECANCELLED : failure_of(op, result));
+}
+
 static void main_failed(struct weir__io_uring *engine, struct weir__op *op, int result)
 {
-    struct state *state = state_of(op);
+    struct uring_state *state = uring_state_of(op);
+    int tls_error = uring_socket_state_of(op->socket)->tls_error;
 
     if (state->cancelling) {
-        finish(engine, op,
-               result == -ECANCELED || result == -EAGAIN || result == -ENOBUFS || result == -EINTR
-                   ? WEIR_ECANCELLED
-                   : weir__error_from_errno(-result));
+        cancelled(engine, op, result);
+        return;
+    }
+    if (op->kind == WEIR__OP_RECEIVE && tls_error) {
+        weir__io_uring_finish(engine, op, tls_error);
         return;
     }
     switch (-result) {
@@ -553,25 +470,40 @@ static void main_failed(struct weir__io_uring *engine, struct weir__op *op, int 
     default:
         break;
     }
-    finish(engine, op, weir__error_from_errno(-result));
+    if (op->kind == WEIR__OP_SEND)
+        send_failed(engine, op, result);
+    else
+        weir__io_uring_finish(engine, op, failure_of(op, result));
 }
 
-static uint64_t receive_stamp(struct weir__io_uring *engine, struct io_uring_recvmsg_out *out)
+static uint64_t receive_stamp(struct weir__io_uring *engine, const struct cmsghdr *control)
 {
-    struct cmsghdr *control = io_uring_recvmsg_cmsg_firsthdr(out, &engine->receive_message);
     struct scm_timestamping times;
     uint64_t wall_ns;
 
-    for (; control;
-         control = io_uring_recvmsg_cmsg_nexthdr(out, &engine->receive_message, control)) {
-        if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_TIMESTAMPING ||
-            control->cmsg_len < CMSG_LEN(sizeof(times)))
-            continue;
-        memcpy(&times, CMSG_DATA(control), sizeof(times));
-        wall_ns = (uint64_t)times.ts[0].tv_sec * 1000000000ULL + (uint64_t)times.ts[0].tv_nsec;
-        return wall_ns ? wall_ns - (uint64_t)engine->wall_offset_ns : 0;
+    memcpy(&times, CMSG_DATA(control), sizeof(times));
+    wall_ns = (uint64_t)times.ts[0].tv_sec * 1000000000ULL + (uint64_t)times.ts[0].tv_nsec;
+    return wall_ns ? wall_ns - (uint64_t)engine->wall_offset_ns : 0;
+}
+
+/* What RECVMSG put into a buffer. */
+static void message_take(struct weir__io_uring *engine, unsigned char *buffer, int result,
+                         struct weir__completion *completion)
+{
+    struct msghdr *asked = &engine->receive_message;
+    struct io_uring_recvmsg_out *out = io_uring_recvmsg_validate(buffer, result, asked);
+
+    assert(out);
+    completion->result = io_uring_recvmsg_payload_length(out, result, asked);
+    completion->data = io_uring_recvmsg_payload(out, asked);
+    for (struct cmsghdr *control = io_uring_recvmsg_cmsg_firsthdr(out, asked); control;
+         control = io_uring_recvmsg_cmsg_nexthdr(out, asked, control)) {
+        if (control->cmsg_level == SOL_TLS)
+            completion->record_type = weir__ktls_record_type(control);
+        else if (control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_TIMESTAMPING &&
+                 control->cmsg_len >= CMSG_LEN(sizeof(struct scm_timestamping)))
+            completion->at_ns = receive_stamp(engine, control);
     }
-    return 0;
 }
 
 static unsigned char *buffer_at(struct weir__io_uring *engine, unsigned index)
@@ -599,18 +531,14 @@ static bool receive_take(struct weir__io_uring *engine, struct weir__op *op, int
         return false;
     }
     completion.data = buffer_at(engine, index);
-    if (engine->delivery && result > 0) {
-        struct io_uring_recvmsg_out *out =
-            io_uring_recvmsg_validate(buffer_at(engine, index), result, &engine->receive_message);
-
-        assert(out);
-        completion.result = io_uring_recvmsg_payload_length(out, result, &engine->receive_message);
-        completion.data = io_uring_recvmsg_payload(out, &engine->receive_message);
-        completion.at_ns = receive_stamp(engine, out);
-    }
+    if (receives_messages(engine, op->socket) && result > 0)
+        message_take(engine, buffer_at(engine, index), result, &completion);
+    /* A record of no bytes is not the end, and only application data may be so (RFC 8446 section 5.1). */
+    if (completion.result == 0 && completion.record_type)
+        uring_socket_state_of(op->socket)->tls_error = WEIR__RECEIVE_MALFORMED;
     if (completion.result > 0) {
-        state_of(op)->fed = true;
-        deliver(engine, op, &completion);
+        uring_state_of(op)->fed = true;
+        weir__io_uring_deliver(engine, op, &completion);
     }
     weir__io_uring_buffer_give(engine, index);
     return completion.result > 0;
@@ -619,14 +547,17 @@ static bool receive_take(struct weir__io_uring *engine, struct weir__op *op, int
 static void receive_completed(struct weir__io_uring *engine, struct weir__op *op, int result,
                               uint32_t flags)
 {
-    struct state *state = state_of(op);
+    struct uring_state *state = uring_state_of(op);
 
     if (result < 0) {
         main_failed(engine, op, result);
     } else if (!receive_take(engine, op, result, flags)) {
+        const struct uring_socket_state *socket_state = uring_socket_state_of(op->socket);
         /* A reset that another operation met first reads as an end in good order. */
         if (!state->armed)
-            finish(engine, op, socket_state_of(op->socket)->error);
+            weir__io_uring_finish(engine, op,
+                                  socket_state->tls_error ? socket_state->tls_error
+                                                          : socket_state->error);
     } else if (!state->armed) {
         ready_add(engine, op);
     }
@@ -640,24 +571,31 @@ static void accept_completed(struct weir__io_uring *engine, struct weir__op *op,
         main_failed(engine, op, result);
         return;
     }
-    deliver(engine, op, &completion);
-    if (!state_of(op)->armed)
+    weir__io_uring_deliver(engine, op, &completion);
+    if (!uring_state_of(op)->armed)
         ready_add(engine, op);
 }
 
 static void poll_completed(struct weir__io_uring *engine, struct weir__op *op, int result)
 {
-    state_of(op)->polling = false;
+    uring_state_of(op)->polling = false;
     if (result < 0)
         main_failed(engine, op, result);
     else
         advance(engine, op);
 }
 
+static void send_taken(struct weir__io_uring *engine, struct weir__op *op, int result)
+{
+    op->socket->tls.wire += (unsigned)result;
+    uring_state_of(op)->taken = result;
+    send_settle(engine, op);
+}
+
 static void main_completed(struct weir__io_uring *engine, struct weir__op *op, int result,
                            uint32_t flags)
 {
-    if (state_of(op)->polling)
+    if (uring_state_of(op)->polling)
         poll_completed(engine, op, result);
     else if (op->kind == WEIR__OP_RECEIVE)
         receive_completed(engine, op, result, flags);
@@ -665,31 +603,33 @@ static void main_completed(struct weir__io_uring *engine, struct weir__op *op, i
         accept_completed(engine, op, result);
     else if (result < 0)
         main_failed(engine, op, result);
+    else if (op->kind == WEIR__OP_SEND)
+        send_taken(engine, op, result);
     else
-        finish(engine, op, result);
+        weir__io_uring_finish(engine, op, result);
 }
 
 void weir__io_uring_request_completed(struct weir__io_uring *engine, uint64_t data, int result,
                                       uint32_t flags, const uint64_t *big)
 {
-    struct weir__op *op = (struct weir__op *)(uintptr_t)(data & ~(uint64_t)REQUEST_MASK);
-    enum request request = (enum request)(data & REQUEST_MASK);
-    struct state *state = state_of(op);
+    struct weir__op *op = (struct weir__op *)(uintptr_t)(data & ~(uint64_t)URING_REQUEST_MASK);
+    enum uring_request request = (enum uring_request)(data & URING_REQUEST_MASK);
+    struct uring_state *state = uring_state_of(op);
 
     assert(state->armed & (1u << request));
     if (!(flags & IORING_CQE_F_MORE))
         state->armed = (uint8_t)(state->armed & ~(1u << request));
     switch (request) {
-    case REQUEST_MAIN:
+    case URING_REQUEST_MAIN:
         main_completed(engine, op, result, flags);
         return;
-    case REQUEST_STAMPS:
-        watch_stamped(engine, op, result, flags, big);
+    case URING_REQUEST_STAMPS:
+        weir__io_uring_watch_stamped(engine, op, result, flags, big);
         break;
-    case REQUEST_END:
-        watch_polled(engine, op, result);
+    case URING_REQUEST_END:
+        weir__io_uring_watch_polled(engine, op, result);
         break;
-    case REQUESTS:
+    case URING_REQUESTS:
         assert(false);
         break;
     }
@@ -704,7 +644,7 @@ void weir__io_uring_op_start(struct weir__io_uring *engine, struct weir__op *op)
 
     assert(!op->in_flight);
     assert(!*role);
-    memset(state_of(op), 0, sizeof(struct state));
+    memset(uring_state_of(op), 0, sizeof(struct uring_state));
     *role = op;
     op->in_flight = true;
     if (op->kind == WEIR__OP_SEND_FILE || op->kind == WEIR__OP_WATCH || !main_arm(engine, op))
@@ -713,7 +653,7 @@ void weir__io_uring_op_start(struct weir__io_uring *engine, struct weir__op *op)
 
 void weir__io_uring_op_cancel(struct weir__io_uring *engine, struct weir__op *op)
 {
-    struct state *state = state_of(op);
+    struct uring_state *state = uring_state_of(op);
 
     assert(op->in_flight);
     state->cancelling = true;

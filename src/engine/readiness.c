@@ -26,6 +26,7 @@ struct op_state {
     bool queued;
     bool done;
     bool cancelled;
+    bool settling; /* SEND: taken, see weir__socket_holds */
 };
 
 _Static_assert(sizeof(struct op_state) <= WEIR__OP_PRIVATE_BYTES, "fits");
@@ -188,47 +189,103 @@ static void accept_process(struct weir__readiness *engine, struct weir__op *op)
     enqueue(&engine->ready, op);
 }
 
+/* What kernel TLS finds wrong with received bytes is told to whoever asks first, but is the reader's. */
+static void tls_error_note(struct weir__readiness *engine, struct weir__socket *socket, int error)
+{
+    weir__readiness_socket(socket)->tls_error = error;
+    weir__readiness_socket(socket)->ready |= WEIR__READY_IN;
+    if (socket->reader)
+        enqueue(&engine->ready, socket->reader);
+}
+
+/* Nothing, not even the end of a record. */
+static void receive_nothing(struct weir__readiness *engine, struct weir__op *op)
+{
+    struct weir__socket *socket = op->socket;
+    int error = weir__readiness_socket(socket)->tls_error;
+
+    not_ready(socket, WEIR__READY_IN);
+    if (error != 0) {
+        finish(engine, op, error);
+        return;
+    }
+    (void)interest_update(engine, socket);
+}
+
+/*
+ * A short read emptied the socket, so it need not be asked again; unless the end is already here, which an
+ * edge-triggered poller will not say twice. With kernel TLS it may be the end of a record alone, and the
+ * one behind it, opened already, is in no queue that a poller of Linux 6.1 looks at.
+ */
+static bool receive_emptied(const struct weir__readiness *engine, struct weir__socket *socket,
+                            int64_t length)
+{
+    return (uint64_t)length < engine->buffer_bytes && !socket->tls_rx &&
+           !(weir__readiness_socket(socket)->ready & (WEIR__READY_END | WEIR__READY_HANGUP));
+}
+
 static void receive_process(struct weir__readiness *engine, struct weir__op *op)
 {
     struct weir__socket *socket = op->socket;
-    struct weir__readiness_socket *state = weir__readiness_socket(socket);
     struct weir__completion completion = {.data = engine->buffer};
-    int64_t length = weir__descriptor_receive(socket->handle, engine->buffer, engine->buffer_bytes,
-                                              socket->stamps, &completion.at_ns);
+    int64_t length =
+        weir__socket_receive(socket, engine->buffer, engine->buffer_bytes, &completion);
 
-    completion.result = connection_result(socket, length);
     if (length > 0) {
-        /* A short read emptied the socket, so it need not be asked again; unless the end is already
-         * here, which an edge-triggered poller will not say twice. */
-        if ((uint64_t)length < engine->buffer_bytes &&
-            !(state->ready & (WEIR__READY_END | WEIR__READY_HANGUP)))
+        completion.result = length;
+        if (receive_emptied(engine, socket, length))
             not_ready(socket, WEIR__READY_IN);
         else
             enqueue(&engine->ready, op);
         (void)interest_update(engine, socket);
         complete_more(engine, op, &completion);
     } else if (length == WEIR__WOULD_BLOCK) {
-        not_ready(socket, WEIR__READY_IN);
-        (void)interest_update(engine, socket);
+        receive_nothing(engine, op);
+    } else if (weir__is_receive_result(length)) {
+        finish(engine, op, length);
     } else {
-        finish(engine, op, completion.result);
+        finish(engine, op, connection_result(socket, length));
     }
 }
 
-static int64_t send_try(struct weir__op *op)
+static int64_t send_once(struct weir__op *op)
+{
+    if (op->kind == WEIR__OP_SEND)
+        return weir__socket_send(op->socket, op->send.parts, op->send.part_count, op->send.flags,
+                                 op->send.record_type);
+    return weir__socket_send_file(op->socket, op->send_file.file, op->send_file.offset,
+                                  op->send_file.length, op->send_file.flags);
+}
+
+static int64_t send_try(struct weir__readiness *engine, struct weir__op *op)
 {
     struct weir__socket *socket = op->socket;
-    unsigned mask = socket->stamps ? ~0u : ~WEIR__SEND_STAMP;
     int64_t result;
 
-    if (op->kind == WEIR__OP_SEND)
-        result = weir__descriptor_send(socket->handle, op->send.parts, op->send.part_count,
-                                       op->send.flags & mask);
-    else
-        result =
-            weir__descriptor_send_file(socket->handle, op->send_file.file, op->send_file.offset,
-                                       op->send_file.length, op->send_file.flags & mask);
-    return connection_result(socket, result);
+    /* Kernel TLS would go on taking bytes on a connection that is gone. */
+    if (socket->tls_tx && weir__readiness_socket(socket)->error != 0)
+        return weir__readiness_socket(socket)->error;
+    result = send_once(op);
+    if (weir__is_receive_result(result)) {
+        tls_error_note(engine, socket, (int)result);
+        result = send_once(op);
+    }
+    return connection_result(socket, weir__is_receive_result(result) ? WEIR_EIO : result);
+}
+
+/* Whether the send is over, as far as kernel TLS goes; else it waits for its turn or the poller's word. */
+static bool send_settled(struct weir__readiness *engine, struct weir__op *op)
+{
+    int holds = 0;
+
+    if (op->kind == WEIR__OP_SEND && op->send.record_type && !state_of(op)->cancelled)
+        holds = weir__socket_holds(op->socket);
+    state_of(op)->settling = holds != 0;
+    if (holds == WEIR__WOULD_BLOCK)
+        not_ready(op->socket, WEIR__READY_OUT);
+    else if (holds != 0)
+        enqueue(&engine->ready, op);
+    return holds == 0;
 }
 
 /* The stamp of what was sent is often there at once: it is fetched together with those that the
@@ -243,15 +300,19 @@ static void watch_after_send(struct weir__readiness *engine, const struct weir__
 
 static void send_process(struct weir__readiness *engine, struct weir__op *op)
 {
-    int64_t result = send_try(op);
+    struct op_state *state = state_of(op);
 
-    if (result == WEIR__WOULD_BLOCK) {
-        not_ready(op->socket, WEIR__READY_OUT);
-        (void)interest_update(engine, op->socket);
-        return;
+    if (!state->settling) {
+        state->result = send_try(engine, op);
+        if (state->result == WEIR__WOULD_BLOCK)
+            not_ready(op->socket, WEIR__READY_OUT);
+        else
+            watch_after_send(engine, op);
     }
-    watch_after_send(engine, op);
-    finish(engine, op, result);
+    if (state->result != WEIR__WOULD_BLOCK && (state->result < 0 || send_settled(engine, op)))
+        finish(engine, op, state->result);
+    else
+        (void)interest_update(engine, op->socket);
 }
 
 /*
@@ -270,7 +331,8 @@ static void watch_linger(struct weir__readiness *engine, struct weir__op *op)
 }
 
 /* Whether the connection is over; `*result` is then how it ended. */
-static bool watch_ended(struct weir__socket *socket, int64_t *result)
+static bool watch_ended(struct weir__readiness *engine, struct weir__socket *socket,
+                        int64_t *result)
 {
     struct weir__readiness_socket *state = weir__readiness_socket(socket);
     bool hangup = state->ready & WEIR__READY_HANGUP;
@@ -278,7 +340,11 @@ static bool watch_ended(struct weir__socket *socket, int64_t *result)
     if (hangup && !weir__descriptor_is_closed(socket->handle))
         return false;
     if (state->error == 0)
-        state->error = weir__descriptor_error(socket->handle);
+        state->error = weir__socket_error(socket);
+    if (weir__is_receive_result(state->error)) {
+        tls_error_note(engine, socket, state->error);
+        state->error = 0;
+    }
     switch (state->error) {
     case 0:
     case WEIR_ERESET:
@@ -300,11 +366,12 @@ static void watch_process(struct weir__readiness *engine, struct weir__op *op)
     struct weir__socket *socket = op->socket;
     struct weir__readiness_socket *state = weir__readiness_socket(socket);
     struct weir__stamp stamps[STAMPS_PER_ROUND];
+    /* With stamps, READY_ERROR is most often one of them; kernel TLS tells of a bad record so, too. */
     bool look_for_end = (state->ready & WEIR__READY_HANGUP) ||
-                        (!socket->stamps && state->ready & WEIR__READY_ERROR);
+                        ((!socket->stamps || socket->tls_rx) && state->ready & WEIR__READY_ERROR);
     int64_t result = WEIR_ECANCELLED;
     /* Before the stamps are taken: an end that comes after that may have brought more of them. */
-    bool ended = look_for_end && watch_ended(socket, &result);
+    bool ended = look_for_end && watch_ended(engine, socket, &result);
     unsigned count = 0;
 
     state->ready &= (uint8_t)~WEIR__READY_ERROR;
@@ -339,7 +406,7 @@ static void process(struct weir__readiness *engine, struct weir__op *op)
         return;
     }
     if (state->cancelled) {
-        finish(engine, op, WEIR_ECANCELLED);
+        finish(engine, op, state->settling ? state->result : WEIR_ECANCELLED);
         return;
     }
     switch (op->kind) {
@@ -353,7 +420,7 @@ static void process(struct weir__readiness *engine, struct weir__op *op)
         break;
     case WEIR__OP_CONNECT:
         if (ready & WEIR__READY_OUT)
-            finish(engine, op, weir__descriptor_error(op->socket->handle));
+            finish(engine, op, weir__socket_error(op->socket));
         break;
     case WEIR__OP_SEND:
     case WEIR__OP_SEND_FILE:
@@ -383,6 +450,10 @@ void weir__readiness_signal(struct weir__readiness *engine, struct weir__socket 
 {
     struct weir__readiness_socket *state = weir__readiness_socket(socket);
     bool end = ready & WEIR__READY_HANGUP || (ready & WEIR__READY_ERROR && !socket->stamps);
+
+    /* What kernel TLS has to say of a bad record, and nobody watches: the reader asks for it. */
+    if (ready & WEIR__READY_ERROR && socket->tls_rx && !socket->watcher)
+        ready |= WEIR__READY_IN;
 
     if (ready & WEIR__READY_END)
         ready |= WEIR__READY_IN;
@@ -431,13 +502,15 @@ static void send_start(struct weir__readiness *engine, struct weir__op *op)
 {
     if (!(weir__readiness_socket(op->socket)->ready & WEIR__READY_OUT))
         return;
-    int64_t result = send_try(op);
+    int64_t result = send_try(engine, op);
     if (result == WEIR__WOULD_BLOCK) {
         not_ready(op->socket, WEIR__READY_OUT);
         return;
     }
     watch_after_send(engine, op);
-    complete_later(engine, op, result);
+    state_of(op)->result = result;
+    if (result < 0 || send_settled(engine, op))
+        complete_later(engine, op, result);
 }
 
 void weir__readiness_submit(struct weir__engine *base, struct weir__op *op)
@@ -569,7 +642,8 @@ static void socket_begin(struct weir__socket *socket, unsigned ready)
     memset(weir__readiness_socket(socket), 0, sizeof(struct weir__readiness_socket));
     weir__readiness_socket(socket)->ready = (uint8_t)ready;
     socket->reader = socket->writer = socket->watcher = NULL;
-    socket->stamps = false;
+    socket->stamps = socket->stamping = socket->tls_tx = socket->tls_rx = false;
+    memset(&socket->tls, 0, sizeof(socket->tls));
     socket->handshake_bytes = 0;
 }
 
@@ -594,6 +668,18 @@ void weir__readiness_socket_adopt(struct weir__engine *engine, struct weir__sock
     (void)engine;
     socket_begin(socket, WEIR__READY_OUT);
     socket->handle = handle;
+}
+
+int weir__readiness_socket_tls_attach(struct weir__engine *engine, struct weir__socket *socket,
+                                      enum weir__tls_direction direction,
+                                      const struct weir__tls_keys *keys)
+{
+    int rc = weir__socket_tls_attach(engine, socket, direction, keys);
+
+    /* What waits for the new keys has waked the poller already, or never will. */
+    if (rc == 0 && direction == WEIR__TLS_RX)
+        weir__readiness_socket(socket)->ready |= WEIR__READY_IN;
+    return rc;
 }
 
 static void socket_end(struct weir__readiness *engine, struct weir__socket *socket, bool reset)

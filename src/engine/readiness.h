@@ -67,7 +67,8 @@ struct weir__readiness {
 
 /* What is kept with a socket. */
 struct weir__readiness_socket {
-    int error; /* what killed the connection, once somebody has taken it from the kernel */
+    int error;     /* what killed the connection, once somebody has taken it from the kernel */
+    int tls_error; /* a WEIR__RECEIVE_*, for the reader, taken from the kernel by somebody else */
     uint32_t poller_index; /* the poller's own */
     uint8_t ready;         /* enum weir__ready, as far as known */
     uint8_t interest;      /* what the poller was asked for */
@@ -102,6 +103,9 @@ int weir__readiness_socket_open(struct weir__engine *engine, struct weir__socket
                                 int family);
 void weir__readiness_socket_adopt(struct weir__engine *engine, struct weir__socket *socket,
                                   int handle);
+int weir__readiness_socket_tls_attach(struct weir__engine *engine, struct weir__socket *socket,
+                                      enum weir__tls_direction direction,
+                                      const struct weir__tls_keys *keys);
 void weir__readiness_socket_close(struct weir__engine *engine, struct weir__socket *socket);
 void weir__readiness_socket_reset(struct weir__engine *engine, struct weir__socket *socket);
 

@@ -709,6 +709,10 @@ const struct weir__engine_ops weir__sim_engine = {
     .socket_reset = weir__sim_socket_reset,
     .socket_info = weir__sim_socket_info,
     .socket_unacked = weir__sim_socket_unacked,
+    .socket_tls_attach = weir__sim_socket_tls_attach,
+    .socket_tls_sequence = weir__sim_socket_tls_sequence,
+    .tls_can_rekey = weir__sim_tls_can_rekey,
+    .file_read = weir__sim_file_read,
     .socket_local = weir__sim_socket_local,
     .socket_peer = weir__sim_socket_peer,
 };

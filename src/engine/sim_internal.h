@@ -180,6 +180,14 @@ int weir__sim_socket_unacked(struct weir__engine *engine, struct weir__socket *s
                              uint64_t *bytes);
 int weir__sim_socket_info(struct weir__engine *engine, struct weir__socket *socket,
                           struct weir__socket_info *info);
+int weir__sim_socket_tls_attach(struct weir__engine *engine, struct weir__socket *socket,
+                                enum weir__tls_direction direction,
+                                const struct weir__tls_keys *keys);
+int weir__sim_socket_tls_sequence(struct weir__engine *engine, struct weir__socket *socket,
+                                  uint64_t *sequence);
+bool weir__sim_tls_can_rekey(struct weir__engine *engine);
+int64_t weir__sim_file_read(struct weir__engine *engine, int file, uint64_t offset, void *data,
+                            size_t length);
 int weir__sim_socket_local(struct weir__engine *engine, const struct weir__socket *socket,
                            struct weir_address *address);
 int weir__sim_socket_peer(struct weir__engine *engine, const struct weir__socket *socket,

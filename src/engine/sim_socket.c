@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <arpa/inet.h>
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <weir/error.h>
 
@@ -484,6 +486,46 @@ int weir__sim_socket_unacked(struct weir__engine *engine, struct weir__socket *s
         return WEIR_ENOTSUP;
     *bytes = out->accepted - out->acked;
     return 0;
+}
+
+/* A kernel without TLS. */
+int weir__sim_socket_tls_attach(struct weir__engine *engine, struct weir__socket *socket,
+                                enum weir__tls_direction direction,
+                                const struct weir__tls_keys *keys)
+{
+    (void)engine;
+    (void)socket;
+    (void)direction;
+    (void)keys;
+    return WEIR_ENOTSUP;
+}
+
+int weir__sim_socket_tls_sequence(struct weir__engine *engine, struct weir__socket *socket,
+                                  uint64_t *sequence)
+{
+    (void)engine;
+    (void)socket;
+    *sequence = 0;
+    return WEIR_ENOTSUP;
+}
+
+bool weir__sim_tls_can_rekey(struct weir__engine *engine)
+{
+    (void)engine;
+    return false;
+}
+
+/* Files are the host's. */
+int64_t weir__sim_file_read(struct weir__engine *engine, int file, uint64_t offset, void *data,
+                            size_t length)
+{
+    ssize_t taken;
+
+    (void)engine;
+    do
+        taken = pread(file, data, length, (off_t)offset);
+    while (taken < 0 && errno == EINTR);
+    return taken >= 0 ? taken : WEIR_EIO;
 }
 
 int weir__sim_socket_local(struct weir__engine *engine, const struct weir__socket *socket,

@@ -203,11 +203,21 @@ void weir__descriptor_close(int descriptor, bool reset)
     (void)close(descriptor);
 }
 
-int weir__descriptor_error(int descriptor)
+int64_t weir__file_read(struct weir__engine *engine, int file, uint64_t offset, void *data,
+                        size_t length)
 {
-    int error = 0;
-    socklen_t length = sizeof(error);
-    if (getsockopt(descriptor, SOL_SOCKET, SO_ERROR, &error, &length) != 0)
-        error = errno;
-    return weir__error_from_errno(error);
+    size_t taken = 0;
+
+    (void)engine;
+    while (taken < length) {
+        ssize_t piece = pread(file, (char *)data + taken, length - taken, (off_t)(offset + taken));
+        if (piece < 0 && errno == EINTR)
+            continue;
+        if (piece < 0)
+            return WEIR_EIO;
+        if (piece == 0)
+            break;
+        taken += (size_t)piece;
+    }
+    return (int64_t)taken;
 }

@@ -4,8 +4,8 @@
 
 /*
  * Calls on real sockets that the engines share. socket.c has what POSIX alone can do; the rest is in
- * socket_linux.c, with time stamps, TCP_INFO and sendfile, and once more in socket_posix.c, with POSIX
- * alone, for another system to start from.
+ * socket_linux.c, with time stamps, TCP_INFO and sendfile, and ktls_linux.c, and once more in socket_posix.c,
+ * with POSIX alone, for another system to start from.
  */
 
 #include <stdbool.h>
@@ -31,6 +31,13 @@ int weir__socket_shutdown(struct weir__engine *engine, struct weir__socket *sock
 int weir__socket_info(struct weir__engine *engine, struct weir__socket *socket,
                       struct weir__socket_info *info);
 int weir__socket_unacked(struct weir__engine *engine, struct weir__socket *socket, uint64_t *bytes);
+int weir__socket_tls_attach(struct weir__engine *engine, struct weir__socket *socket,
+                            enum weir__tls_direction direction, const struct weir__tls_keys *keys);
+int weir__socket_tls_sequence(struct weir__engine *engine, struct weir__socket *socket,
+                              uint64_t *sequence);
+bool weir__tls_can_rekey(struct weir__engine *engine);
+int64_t weir__file_read(struct weir__engine *engine, int file, uint64_t offset, void *data,
+                        size_t length);
 int weir__socket_local(struct weir__engine *engine, const struct weir__socket *socket,
                        struct weir_address *address);
 int weir__socket_peer(struct weir__engine *engine, const struct weir__socket *socket,
@@ -49,26 +56,50 @@ int weir__descriptor_accept(int listener);
 /* What the calls below return, beside bytes and errors, when the socket is not ready. */
 #define WEIR__WOULD_BLOCK (-1000)
 
-/* Reads at most `size` bytes; 0 at the end. `at_ns`: the receive stamp on the loop's clock, or 0. */
-int64_t weir__descriptor_receive(int descriptor, void *data, size_t size, bool stamps,
-                                 uint64_t *at_ns);
+/*
+ * Reads at most `size` bytes; 0 at the end. Sets the completion's `at_ns`, the receive stamp on the loop's
+ * clock or 0, and `record_type`. With kernel TLS it may return a WEIR__RECEIVE_*, and the socket can send
+ * nevertheless.
+ */
+int64_t weir__socket_receive(struct weir__socket *socket, void *data, size_t size,
+                             struct weir__completion *completion);
 /* `flags`: WEIR__SEND_*. Return bytes taken, an outcome or an error. */
-int64_t weir__descriptor_send(int descriptor, const struct iovec *parts, unsigned part_count,
-                              unsigned flags);
+int64_t weir__socket_send(struct weir__socket *socket, const struct iovec *parts,
+                          unsigned part_count, unsigned flags, uint8_t record_type);
 /*
  * Takes at most WEIR__SEND_FILE_BYTES_MAX. The stamp is for the last byte asked for, or for the last within
  * that bound: a call that the socket cut short before its last piece stamps nothing.
  */
 #define WEIR__SEND_FILE_BYTES_MAX (1u << 20)
-int64_t weir__descriptor_send_file(int descriptor, int file, uint64_t offset, uint64_t length,
-                                   unsigned flags);
+int64_t weir__socket_send_file(struct weir__socket *socket, int file, uint64_t offset,
+                               uint64_t length, unsigned flags);
+/*
+ * Whether the kernel's TLS keeps bytes back that were sent: 0, WEIR__WOULD_BLOCK: until the socket is
+ * writable at least, or WEIR__HOLDS_BRIEFLY: not for long.
+ */
+#define WEIR__HOLDS_BRIEFLY (-1005)
+int weir__socket_holds(struct weir__socket *socket);
+/*
+ * Takes SO_ERROR: 0 or a negative WEIR_E*. With kernel TLS what the kernel found wrong with what it received
+ * stands there, too, once: a WEIR__RECEIVE_*.
+ */
+int weir__socket_error(struct weir__socket *socket);
+static inline bool weir__is_receive_result(int64_t result)
+{
+    return result <= WEIR__RECEIVE_BAD_RECORD && result >= WEIR__RECEIVE_KEY_EXPIRED;
+}
 /*
  * Takes stamps from the error queue, at most `count`; fewer than `count` means that it is empty now.
  * Leaves SO_ERROR for whoever asks.
  */
 unsigned weir__descriptor_stamps(int descriptor, struct weir__stamp *stamps, unsigned count);
-/* Takes SO_ERROR: 0 or a negative WEIR_E*. */
-int weir__descriptor_error(int descriptor);
+/* Reads one message of the error queue; false if it is no transmit stamp. */
+bool weir__stamp_read(struct msghdr *message, int64_t wall_offset_ns, struct weir__stamp *stamp);
+/*
+ * Turns stamps on, the keys' base being here if they were off, and stamps all that is sent from now on, or
+ * what asks for it by its control message. False where the kernel has no stamps.
+ */
+bool weir__descriptor_stamp_all(int descriptor, bool all);
 /*
  * Whether a connection of which both sides are shut is quite over: until then bytes and the FIN may wait
  * for their acknowledgement, and stamps may come. True where the system does not say.

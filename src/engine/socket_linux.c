@@ -4,7 +4,7 @@
  * TCP_INFO. The kernel's rules for stamps are in Documentation/networking/timestamping.rst.
  */
 
-#include "engine/socket.h"
+#include "engine/ktls.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -12,6 +12,7 @@
 #include <linux/net_tstamp.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
+#include <linux/tls.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -96,6 +97,11 @@ static bool enable_stamps(int descriptor, unsigned transmit)
     return errno == EINVAL && set_stamps(descriptor, STAMP_BASE | transmit) == 0;
 }
 
+bool weir__descriptor_stamp_all(int descriptor, bool all)
+{
+    return enable_stamps(descriptor, all ? STAMP_TRANSMIT : 0);
+}
+
 void weir__socket_prepare(struct weir__engine *engine, struct weir__socket *socket, bool no_delay,
                           bool delivery)
 {
@@ -144,6 +150,9 @@ int weir__socket_unacked(struct weir__engine *engine, struct weir__socket *socke
 
     (void)engine;
     *bytes = 0;
+    /* Of what was sent, TCP may not have all yet, and it has other bytes, and more of them. */
+    if (socket->tls_tx)
+        return WEIR_ENOTSUP;
     if (ioctl(socket->handle, SIOCOUTQ, &queued) != 0 || queued < 0)
         return WEIR_ENOTSUP;
     *bytes = (uint64_t)queued;
@@ -166,63 +175,100 @@ static uint64_t stamp_ns(const struct timespec *stamp, int64_t wall_offset_ns)
     return (uint64_t)((int64_t)stamp->tv_sec * NS_PER_SECOND + stamp->tv_nsec - wall_offset_ns);
 }
 
-int64_t weir__descriptor_receive(int descriptor, void *data, size_t size, bool stamps,
-                                 uint64_t *at_ns)
+/* What came with received bytes, beside them. */
+static void received_control(struct msghdr *message, struct weir__completion *completion)
 {
-    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(struct scm_timestamping))];
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c != NULL; c = CMSG_NXTHDR(message, c)) {
+        struct scm_timestamping stamp;
+        if (c->cmsg_level == SOL_TLS)
+            completion->record_type = weir__ktls_record_type(c);
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_TIMESTAMPING)
+            continue;
+        memcpy(&stamp, CMSG_DATA(c), sizeof(stamp));
+        if (stamp.ts[0].tv_sec != 0)
+            completion->at_ns = stamp_ns(&stamp.ts[0], weir__clock_wall_offset_ns(NULL));
+    }
+}
+
+int64_t weir__socket_receive(struct weir__socket *socket, void *data, size_t size,
+                             struct weir__completion *completion)
+{
+    _Alignas(struct cmsghdr) char control[WEIR__RECEIVE_CONTROL_BYTES];
     struct iovec part = {.iov_base = data, .iov_len = size};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
     ssize_t length;
 
-    *at_ns = 0;
-    if (stamps) {
+    completion->at_ns = 0;
+    completion->record_type = 0;
+    if (socket->stamps || socket->tls_rx) {
         message.msg_control = control;
         message.msg_controllen = sizeof(control);
     }
     do
-        length = recvmsg(descriptor, &message, MSG_DONTWAIT);
+        length = recvmsg(socket->handle, &message, MSG_DONTWAIT);
     while (length < 0 && errno == EINTR);
+    if (length < 0 && errno == EAGAIN)
+        return WEIR__WOULD_BLOCK;
     if (length < 0)
-        return errno == EAGAIN ? WEIR__WOULD_BLOCK : weir__error_from_errno(errno);
-    if (!stamps)
-        return length;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c != NULL; c = CMSG_NXTHDR(&message, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_TIMESTAMPING)
-            continue;
-        struct scm_timestamping stamp;
-        memcpy(&stamp, CMSG_DATA(c), sizeof(stamp));
-        if (stamp.ts[0].tv_sec != 0)
-            *at_ns = stamp_ns(&stamp.ts[0], weir__clock_wall_offset_ns(NULL));
-    }
-    return length;
+        return socket->tls_rx ? weir__ktls_receive_failed(socket, errno)
+                              : weir__error_from_errno(errno);
+    if (message.msg_control)
+        received_control(&message, completion);
+    return length > 0 || completion->record_type == 0 ? length : WEIR__RECEIVE_MALFORMED;
 }
 
-int64_t weir__descriptor_send(int descriptor, const struct iovec *parts, unsigned part_count,
-                              unsigned flags)
+static void stamp_all(struct weir__socket *socket, bool on)
 {
-    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(uint32_t))];
+    if (socket->stamping != on)
+        (void)enable_stamps(socket->handle, on ? STAMP_TRANSMIT : 0);
+    socket->stamping = on;
+}
+
+static void control_put(struct msghdr *message, void *control, int level, int type,
+                        const void *value, size_t length)
+{
+    memset(control, 0, CMSG_SPACE(length));
+    message->msg_control = control;
+    message->msg_controllen = CMSG_SPACE(length);
+    struct cmsghdr *header = CMSG_FIRSTHDR(message);
+    header->cmsg_level = level;
+    header->cmsg_type = type;
+    header->cmsg_len = CMSG_LEN(length);
+    memcpy(CMSG_DATA(header), value, length);
+}
+
+int weir__send_prepare(struct weir__socket *socket, unsigned flags, uint8_t record_type,
+                       struct msghdr *message, void *control)
+{
+    const uint32_t bits = STAMP_TRANSMIT;
+    bool stamp = (flags & WEIR__SEND_STAMP) && socket->stamps;
+
+    if (socket->tls_tx)
+        stamp_all(socket, stamp);
+    else
+        record_type = 0;
+    if (record_type)
+        control_put(message, control, SOL_TLS, TLS_SET_RECORD_TYPE, &record_type,
+                    sizeof(record_type));
+    else if (stamp && !socket->tls_tx)
+        control_put(message, control, SOL_SOCKET, SO_TIMESTAMPING, &bits, sizeof(bits));
+    return MSG_NOSIGNAL | ((flags & WEIR__SEND_MORE) && !record_type ? MSG_MORE : 0);
+}
+
+int64_t weir__socket_send(struct weir__socket *socket, const struct iovec *parts,
+                          unsigned part_count, unsigned flags, uint8_t record_type)
+{
+    _Alignas(struct cmsghdr) char control[WEIR__SEND_CONTROL_BYTES];
     struct msghdr message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = part_count};
-    int send_flags = MSG_DONTWAIT | MSG_NOSIGNAL;
+    int send_flags = weir__send_prepare(socket, flags, record_type, &message, control);
     ssize_t length;
 
-    if (flags & WEIR__SEND_MORE)
-        send_flags |= MSG_MORE;
-    if (flags & WEIR__SEND_STAMP) {
-        const uint32_t bits = STAMP_TRANSMIT;
-        memset(control, 0, sizeof(control));
-        message.msg_control = control;
-        message.msg_controllen = sizeof(control);
-        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-        header->cmsg_level = SOL_SOCKET;
-        header->cmsg_type = SO_TIMESTAMPING;
-        header->cmsg_len = CMSG_LEN(sizeof(bits));
-        memcpy(CMSG_DATA(header), &bits, sizeof(bits));
-    }
     do
-        length = sendmsg(descriptor, &message, send_flags);
+        length = sendmsg(socket->handle, &message, send_flags | MSG_DONTWAIT);
     while (length < 0 && errno == EINTR);
     if (length < 0)
-        return errno == EAGAIN ? WEIR__WOULD_BLOCK : weir__error_from_errno(errno);
+        return errno == EAGAIN ? WEIR__WOULD_BLOCK : weir__ktls_send_failed(socket, errno);
+    socket->tls.wire += (uint64_t)length;
     return length;
 }
 
@@ -242,21 +288,22 @@ static void ignore_sigpipe_once(void)
     atomic_store_explicit(&done, true, memory_order_relaxed);
 }
 
-static int64_t send_file_piece(int descriptor, int file, uint64_t offset, size_t size)
+static int64_t send_file_piece(struct weir__socket *socket, int file, uint64_t offset, size_t size)
 {
     off_t position = (off_t)offset;
     ssize_t length;
 
     do
-        length = sendfile(descriptor, file, &position, size);
+        length = sendfile(socket->handle, file, &position, size);
     while (length < 0 && errno == EINTR);
     if (length < 0)
-        return errno == EAGAIN ? WEIR__WOULD_BLOCK : weir__error_from_errno(errno);
+        return errno == EAGAIN ? WEIR__WOULD_BLOCK : weir__ktls_send_failed(socket, errno);
+    socket->tls.wire += (uint64_t)length;
     return length > 0 ? length : WEIR_ETRUNCATED;
 }
 
-int64_t weir__descriptor_send_file(int descriptor, int file, uint64_t offset, uint64_t length,
-                                   unsigned flags)
+int64_t weir__socket_send_file(struct weir__socket *socket, int file, uint64_t offset,
+                               uint64_t length, unsigned flags)
 {
     uint64_t bytes = length < WEIR__SEND_FILE_BYTES_MAX ? length : WEIR__SEND_FILE_BYTES_MAX;
     uint64_t taken = 0;
@@ -269,12 +316,10 @@ int64_t weir__descriptor_send_file(int descriptor, int file, uint64_t offset, ui
         size_t size = left < SEND_FILE_PIECE_BYTES ? (size_t)left : SEND_FILE_PIECE_BYTES;
         /* sendfile takes no cmsg either: the bits are set on the socket, for the last piece alone.
          * The keys' base stays, since OPT_ID is never cleared. */
-        bool stamp = (flags & WEIR__SEND_STAMP) && size == left;
-        if (stamp)
-            (void)enable_stamps(descriptor, STAMP_TRANSMIT);
-        result = send_file_piece(descriptor, file, offset + taken, size);
-        if (stamp)
-            (void)enable_stamps(descriptor, 0);
+        stamp_all(socket, (flags & WEIR__SEND_STAMP) && socket->stamps && size == left);
+        result = send_file_piece(socket, file, offset + taken, size);
+        if (!socket->tls_tx)
+            stamp_all(socket, false);
         if (result < 0)
             break;
         taken += (uint64_t)result;
@@ -282,8 +327,7 @@ int64_t weir__descriptor_send_file(int descriptor, int file, uint64_t offset, ui
     return taken > 0 ? (int64_t)taken : result;
 }
 
-/* Reads one message of the error queue; false if it is no transmit stamp. */
-static bool stamp_read(struct msghdr *message, int64_t wall_offset_ns, struct weir__stamp *stamp)
+bool weir__stamp_read(struct msghdr *message, int64_t wall_offset_ns, struct weir__stamp *stamp)
 {
     struct scm_timestamping time = {0};
     struct sock_extended_err error = {0};
@@ -323,7 +367,7 @@ static unsigned stamps_take(int descriptor, struct weir__stamp *stamps, unsigned
         return 0;
     int64_t offset = weir__clock_wall_offset_ns(NULL);
     for (int i = 0; i < got; i++) {
-        if (stamp_read(&messages[i].msg_hdr, offset, &stamps[*stamped]))
+        if (weir__stamp_read(&messages[i].msg_hdr, offset, &stamps[*stamped]))
             (*stamped)++;
     }
     return (unsigned)got;

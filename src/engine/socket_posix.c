@@ -79,6 +79,46 @@ int weir__socket_unacked(struct weir__engine *engine, struct weir__socket *socke
     return WEIR_ENOTSUP;
 }
 
+int weir__socket_tls_attach(struct weir__engine *engine, struct weir__socket *socket,
+                            enum weir__tls_direction direction, const struct weir__tls_keys *keys)
+{
+    (void)engine;
+    (void)socket;
+    (void)direction;
+    (void)keys;
+    return WEIR_ENOTSUP;
+}
+
+int weir__socket_tls_sequence(struct weir__engine *engine, struct weir__socket *socket,
+                              uint64_t *sequence)
+{
+    (void)engine;
+    (void)socket;
+    *sequence = 0;
+    return WEIR_ENOTSUP;
+}
+
+bool weir__tls_can_rekey(struct weir__engine *engine)
+{
+    (void)engine;
+    return false;
+}
+
+int weir__socket_holds(struct weir__socket *socket)
+{
+    (void)socket;
+    return 0;
+}
+
+int weir__socket_error(struct weir__socket *socket)
+{
+    int error = 0;
+    socklen_t length = sizeof(error);
+    if (getsockopt(socket->handle, SOL_SOCKET, SO_ERROR, &error, &length) != 0)
+        error = errno;
+    return weir__error_from_errno(error);
+}
+
 bool weir__descriptor_is_closed(int descriptor)
 {
     (void)descriptor;
@@ -91,33 +131,34 @@ static int64_t outcome(int error)
                                                    : weir__error_from_errno(error);
 }
 
-int64_t weir__descriptor_receive(int descriptor, void *data, size_t size, bool stamps,
-                                 uint64_t *at_ns)
+int64_t weir__socket_receive(struct weir__socket *socket, void *data, size_t size,
+                             struct weir__completion *completion)
 {
     ssize_t length;
 
-    (void)stamps;
-    *at_ns = 0;
+    completion->at_ns = 0;
+    completion->record_type = 0;
     do
-        length = recv(descriptor, data, size, 0);
+        length = recv(socket->handle, data, size, 0);
     while (length < 0 && errno == EINTR);
     return length >= 0 ? length : outcome(errno);
 }
 
-int64_t weir__descriptor_send(int descriptor, const struct iovec *parts, unsigned part_count,
-                              unsigned flags)
+int64_t weir__socket_send(struct weir__socket *socket, const struct iovec *parts,
+                          unsigned part_count, unsigned flags, uint8_t record_type)
 {
     struct msghdr message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = (int)part_count};
     ssize_t length;
 
     (void)flags;
+    assert(record_type == 0);
     do
-        length = sendmsg(descriptor, &message, MSG_NOSIGNAL);
+        length = sendmsg(socket->handle, &message, MSG_NOSIGNAL);
     while (length < 0 && errno == EINTR);
     return length >= 0 ? length : outcome(errno);
 }
 
-static int64_t send_file_piece(int descriptor, int file, uint64_t offset, size_t size)
+static int64_t send_file_piece(struct weir__socket *socket, int file, uint64_t offset, size_t size)
 {
     char piece[SEND_FILE_PIECE_BYTES];
     ssize_t length;
@@ -130,11 +171,11 @@ static int64_t send_file_piece(int descriptor, int file, uint64_t offset, size_t
     if (length == 0)
         return WEIR_ETRUNCATED;
     const struct iovec part = {.iov_base = piece, .iov_len = (size_t)length};
-    return weir__descriptor_send(descriptor, &part, 1, 0);
+    return weir__socket_send(socket, &part, 1, 0, 0);
 }
 
-int64_t weir__descriptor_send_file(int descriptor, int file, uint64_t offset, uint64_t length,
-                                   unsigned flags)
+int64_t weir__socket_send_file(struct weir__socket *socket, int file, uint64_t offset,
+                               uint64_t length, unsigned flags)
 {
     uint64_t bytes = length < WEIR__SEND_FILE_BYTES_MAX ? length : WEIR__SEND_FILE_BYTES_MAX;
     uint64_t taken = 0;
@@ -145,7 +186,7 @@ int64_t weir__descriptor_send_file(int descriptor, int file, uint64_t offset, ui
     while (taken < bytes) {
         uint64_t left = bytes - taken;
         size_t size = left < SEND_FILE_PIECE_BYTES ? (size_t)left : SEND_FILE_PIECE_BYTES;
-        result = send_file_piece(descriptor, file, offset + taken, size);
+        result = send_file_piece(socket, file, offset + taken, size);
         if (result < 0)
             break;
         taken += (uint64_t)result;

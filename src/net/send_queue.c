@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <stddef.h>
 
-static bool waits_for_stamp(const struct weir__write *write)
+bool weir__write_waits(const struct weir__write *write)
 {
     return (write->stages & (WEIR_STAGE_SENT | WEIR_STAGE_DELIVERED)) != 0;
 }
@@ -18,7 +18,7 @@ void weir__send_queue_append(struct weir__send_queue *queue, struct weir__write 
     else
         queue->first = write;
     queue->last = write;
-    queue->bytes += write->length;
+    queue->bytes += write->length - write->taken;
 }
 
 /* Adds what is left of a write's memory. Returns whether all of it found room. */
@@ -59,7 +59,7 @@ static void gather_all(const struct weir__write *write, struct weir__send_plan *
         if (!gather(write, plan, parts, parts_max) || write->length > write->memory_length)
             return;
         plan->more = write->more;
-        if (waits_for_stamp(write) && !plan->stamp) {
+        if (weir__write_waits(write) && !plan->stamp) {
             plan->stamp = true;
             stamped_end = plan->length;
         }
@@ -78,7 +78,7 @@ void weir__send_queue_plan(const struct weir__send_queue *queue, struct weir__se
         plan->file = write->file;
         plan->file_offset = write->file_offset + (write->taken - write->memory_length);
         plan->length = write->length - write->taken;
-        plan->stamp = waits_for_stamp(write);
+        plan->stamp = weir__write_waits(write);
         plan->more = write->more || write->next;
         return;
     }
@@ -99,7 +99,7 @@ struct weir__write *weir__send_queue_take(struct weir__send_queue *queue)
 }
 
 struct weir__write *weir__send_queue_advance(struct weir__send_queue *queue, uint64_t *bytes,
-                                             uint64_t offset, uint64_t now_ns)
+                                             struct weir__send_position *at)
 {
     struct weir__write *write = queue->first;
 
@@ -109,13 +109,17 @@ struct weir__write *weir__send_queue_advance(struct weir__send_queue *queue, uin
     uint64_t left = write->length - write->taken;
     uint64_t used = *bytes < left ? *bytes : left;
     if (write->taken == 0) {
-        write->start = offset;
-        write->first_byte_ns = now_ns;
+        write->start = at->plain;
+        write->wire_start = at->wire;
+        write->first_byte_ns = at->now_ns;
     }
     write->taken += used;
     queue->bytes -= used;
     *bytes -= used;
+    at->plain += used;
+    at->wire += used;
     if (write->taken < write->length)
         return NULL;
+    write->wire_end = at->wire;
     return weir__send_queue_take(queue);
 }

@@ -35,8 +35,10 @@ struct weir__write {
     uint64_t memory_length;
     uint64_t file_offset;
     uint64_t length; /* memory and file */
-    uint64_t taken;  /* by the kernel */
-    uint64_t start;  /* wire offset of its first byte, once that was taken */
+    uint64_t taken;  /* by the kernel, or by a transport that makes the wire's bytes of them */
+    /* Once its first byte was taken: the offsets of that among the owner's bytes and on the wire. */
+    uint64_t start, wire_start;
+    uint64_t wire_end; /* just past its last byte, once that was taken */
     uint64_t first_byte_ns;
     weir_write_fn on_stage;
     void *context;
@@ -58,19 +60,27 @@ struct weir__send_plan {
     bool more; /* more is queued behind it, or promised */
 };
 
+/* Whether it waits for SENT or DELIVERED. */
+bool weir__write_waits(const struct weir__write *write);
+
 void weir__send_queue_append(struct weir__send_queue *queue, struct weir__write *write);
 
 /* The next send: as many memory parts as fit and belong together, or a piece of a file. */
 void weir__send_queue_plan(const struct weir__send_queue *queue, struct weir__send_plan *plan,
                            struct iovec *parts, unsigned parts_max);
 
+/* Where the first of the bytes that were taken lies, and when the kernel took it; 0 = it has not yet. */
+struct weir__send_position {
+    uint64_t plain, wire;
+    uint64_t now_ns;
+};
+
 /*
- * `*bytes` were taken at `now_ns`, the first at wire offset `offset`. Uses up `*bytes` for the first
- * write; returns it, taken off the queue, if the kernel now has all of it, else NULL. Call it until it
- * returns NULL.
+ * `*bytes` were taken, from position `at` on; both are moved on past what the first write had of them. Returns that
+ * write, taken off the queue, if nothing of it is left, else NULL. Call it until it returns NULL.
  */
 struct weir__write *weir__send_queue_advance(struct weir__send_queue *queue, uint64_t *bytes,
-                                             uint64_t offset, uint64_t now_ns);
+                                             struct weir__send_position *at);
 
 /* The first write, taken off as it is, or NULL. */
 struct weir__write *weir__send_queue_take(struct weir__send_queue *queue);

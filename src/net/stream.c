@@ -55,7 +55,7 @@ struct weir_stream *weir__stream_adopt(struct weir_loop *loop, int handle,
     if (!stream)
         return NULL;
     stream->engine->ops->socket_adopt(stream->engine, &stream->socket, handle);
-    weir__stream_send_open(stream);
+    weir__stream_delivery_open(stream);
     return stream;
 }
 
@@ -75,8 +75,11 @@ static void on_connect(struct weir__op *op, const struct weir__completion *compl
         weir__stream_end(stream, (int)completion->result, false);
     } else if (!stream->dying) {
         stream->opening = false;
-        stream->open_to_tell = true;
-        weir__stream_send_open(stream);
+        weir__stream_delivery_open(stream);
+        if (stream->transport)
+            stream->transport->ops->connected(stream->transport);
+        else
+            stream->open_to_tell = true;
     }
     weir__stream_defer(stream);
 }
@@ -164,6 +167,17 @@ static void tell_data(struct weir_stream *stream, const uint8_t *data, size_t le
         stream->handler->on_data(stream, data, length, arrived_ns);
 }
 
+void weir__stream_deliver(struct weir_stream *stream, const uint8_t *data, size_t length,
+                          uint64_t arrived_ns)
+{
+    if (stream->dying || stream->closing)
+        return;
+    if (stream->reading && !stream->held_first)
+        tell_data(stream, data, length, arrived_ns);
+    else
+        hold(stream, data, length, arrived_ns);
+}
+
 static void on_receive(struct weir__op *op, const struct weir__completion *completion)
 {
     struct weir_stream *stream = WEIR__CONTAINER(op, struct weir_stream, receive_op);
@@ -175,17 +189,22 @@ static void on_receive(struct weir__op *op, const struct weir__completion *compl
         weir__stream_answered(stream, arrived_ns);
         if (stream->dying || stream->closing)
             return;
-        if (stream->reading && !stream->held_first)
-            tell_data(stream, completion->data, (size_t)completion->result, arrived_ns);
+        if (stream->transport)
+            stream->transport->ops->received(stream->transport, completion, arrived_ns);
         else
-            hold(stream, completion->data, (size_t)completion->result, arrived_ns);
+            weir__stream_deliver(stream, completion->data, (size_t)completion->result, arrived_ns);
         return;
     }
+    weir__stream_defer(stream);
+    if (stream->transport && !stream->dying &&
+        !stream->transport->ops->receive_ended(stream->transport, completion->result))
+        return;
     if (completion->result == 0)
         stream->input_ended = true;
     else if (completion->result != WEIR_ECANCELLED)
         weir__stream_end(stream, (int)completion->result, false);
-    weir__stream_defer(stream);
+    if (stream->input_ended && !stream->transport)
+        stream->end_due = true;
 }
 
 static void drop_held(struct weir_stream *stream)
@@ -215,7 +234,7 @@ static void tell_input(struct weir_stream *stream)
         tell_data(stream, held->data, held->length, held->arrived_ns);
         free_held(stream, held);
     }
-    if (stream->input_ended && !stream->end_told && !stream->held_first && may_tell(stream)) {
+    if (stream->end_due && !stream->end_told && !stream->held_first && may_tell(stream)) {
         stream->end_told = true;
         if (stream->handler->on_end)
             stream->handler->on_end(stream);
@@ -224,7 +243,8 @@ static void tell_input(struct weir_stream *stream)
 
 static void submit_receive(struct weir_stream *stream)
 {
-    bool wanted = stream->closing || (stream->reading && !stream->held_first);
+    bool wanted = stream->closing || (stream->reading && !stream->held_first) ||
+                  (stream->transport && stream->transport->ops->wants_input(stream->transport));
 
     if (!wanted || stream->input_ended || stream->receive_op.in_flight)
         return;
@@ -288,20 +308,32 @@ static void finish(struct weir_stream *stream)
         engine->ops->socket_reset(engine, &stream->socket);
     else
         engine->ops->socket_close(engine, &stream->socket);
+    if (stream->transport)
+        stream->transport->ops->dispose(stream->transport);
     weir__list_remove(&stream->deferred.link);
     weir__pool_give(stream_pool(stream->loop), stream);
 }
 
-/* FIN once everything queued has been taken. */
+/* FIN once everything queued has been taken, and the transport has said the end in its own way. */
 static void shut_if_due(struct weir_stream *stream)
 {
-    if (!stream->shut_wanted || stream->shut_done || stream->queue.first ||
-        stream->send_op.in_flight)
+    if (!stream->shut_wanted || stream->shut_done || stream->send_op.in_flight ||
+        (stream->queue.first && !stream->drop_writes))
         return;
+    if (stream->transport && !stream->transport->ops->finish(stream->transport)) {
+        weir__stream_flush(stream);
+        return;
+    }
     stream->shut_done = true;
     int error = stream->engine->ops->socket_shutdown(stream->engine, &stream->socket);
     if (error)
         weir__stream_end(stream, error, false);
+}
+
+static bool is_settled(const struct weir_stream *stream)
+{
+    return stream->closing && stream->shut_done && stream->input_ended &&
+           (stream->write_count == 0 || stream->drop_writes);
 }
 
 static void run(struct weir__deferred *deferred)
@@ -321,8 +353,8 @@ static void run(struct weir__deferred *deferred)
     weir__stream_flush(stream);
     if (!stream->dying)
         shut_if_due(stream);
-    if (stream->closing && stream->shut_done && stream->input_ended && stream->write_count == 0)
-        weir__stream_end(stream, 0, false);
+    if (is_settled(stream))
+        weir__stream_end(stream, stream->close_reason, false);
     if (stream->dying)
         finish(stream);
 }
@@ -331,15 +363,27 @@ static void on_close_deadline(struct weir_timer *timer)
 {
     struct weir_stream *stream = timer->context;
     bool undelivered;
+    int reason;
 
     weir__stream_count(stream);
     undelivered = stream->write_count > 0;
-    weir__stream_end(stream, undelivered ? WEIR_ETIMEDOUT : 0, undelivered);
+    reason = undelivered ? WEIR_ETIMEDOUT : 0;
+    weir__stream_end(stream, stream->close_reason ? stream->close_reason : reason, undelivered);
 }
 
 void weir_stream_shutdown(struct weir_stream *stream)
 {
     stream->shut_wanted = true;
+    weir__stream_defer(stream);
+}
+
+static void begin_closing(struct weir_stream *stream, int reason, uint64_t deadline_ms)
+{
+    stream->closing = true;
+    stream->close_reason = reason;
+    stream->shut_wanted = true;
+    drop_held(stream);
+    weir_timer_start(&stream->close_timer, deadline_ms);
     weir__stream_defer(stream);
 }
 
@@ -351,16 +395,49 @@ void weir_stream_close(struct weir_stream *stream, uint64_t deadline_ms)
         weir__stream_end(stream, WEIR_EABORTED, false);
         return;
     }
-    stream->closing = true;
-    stream->shut_wanted = true;
-    drop_held(stream);
-    weir_timer_start(&stream->close_timer, deadline_ms ? deadline_ms : WEIR_CLOSE_DEADLINE_MS);
-    weir__stream_defer(stream);
+    begin_closing(stream, 0, deadline_ms ? deadline_ms : WEIR_CLOSE_DEADLINE_MS);
 }
 
 void weir_stream_abort(struct weir_stream *stream, int reason)
 {
     weir__stream_end(stream, reason ? reason : WEIR_EABORTED, true);
+}
+
+/* ---- for a transport ---- */
+
+/* How long the peer of a transport that failed may take to hear why and to close. */
+#define FAIL_LINGER_MS 1000
+
+void weir__stream_set_transport(struct weir_stream *stream, struct weir__transport *transport)
+{
+    assert(!stream->transport);
+    stream->transport = transport;
+    transport->stream = stream;
+    weir__stream_defer(stream);
+}
+
+void weir__stream_opened(struct weir_stream *stream)
+{
+    stream->open_to_tell = true;
+    weir__stream_defer(stream);
+}
+
+void weir__stream_input_done(struct weir_stream *stream)
+{
+    stream->end_due = true;
+    weir__stream_defer(stream);
+}
+
+void weir__stream_fail(struct weir_stream *stream, int reason, bool drop_writes)
+{
+    if (stream->dying)
+        return;
+    stream->drop_writes = stream->drop_writes || drop_writes;
+    if (stream->closing && stream->close_reason == 0)
+        stream->close_reason = reason;
+    if (!stream->closing || drop_writes)
+        begin_closing(stream, stream->close_reason ? stream->close_reason : reason,
+                      drop_writes ? FAIL_LINGER_MS : WEIR_CLOSE_DEADLINE_MS);
 }
 
 /* ---- small calls ---- */

@@ -3,8 +3,8 @@
 #define WEIR_NET_STREAM_H
 
 /*
- * The inside of a stream. stream.c owns its life and its reading, stream_send.c its writes and what is
- * known of their delivery.
+ * The inside of a stream. stream.c owns its life and its reading, stream_send.c what is sent, and
+ * stream_delivery.c what is known of that and whom it is told.
  *
  * Whatever happens, a stream ends one way: `weir__stream_end` marks it dying and cancels its operations;
  * when the last of them has completed, the deferred run settles every write, tells on_close, and frees.
@@ -20,6 +20,7 @@
 #include "engine/engine.h"
 #include "net/ledger.h"
 #include "net/send_queue.h"
+#include "net/transport.h"
 
 /* Input that arrived after weir_stream_read_stop. */
 struct weir__held_input {
@@ -40,9 +41,18 @@ struct weir_stream {
     struct weir__op receive_op;
     struct weir__op send_op; /* CONNECT, SEND, SEND_FILE */
     struct weir__op watch_op;
+    struct weir__transport *transport; /* NULL: the owner's bytes are the wire's */
 
     struct weir__send_queue queue;
-    struct weir__ledger ledger;
+    struct weir__send_queue
+        sealed; /* writes made into the wire's bytes that the kernel has not all of */
+    struct weir__ledger ledger; /* of the wire */
+    uint64_t plain_taken;       /* bytes of the owner's that have left `queue` */
+    uint64_t plain_accepted;    /* ... that the kernel has */
+    uint64_t send_length;       /* of the send in flight */
+    bool send_made;             /* it carries what the transport made */
+    bool send_more;             /* more follows it in the same record or segment */
+    bool send_unstamped;        /* a write that waits ends with it, but it has no stamp */
     struct iovec
         send_parts[WEIR_WRITE_PARTS_MAX]; /* of the send in flight, if it carries one write */
     struct iovec *send_batch;             /* of the send in flight, if it carries several */
@@ -58,22 +68,26 @@ struct weir_stream {
     uint64_t unstamped_end;           /* wire offset: a send up to here had no stamp */
     uint8_t quick_answers;            /* in a row, up to a bound: see stream_send.c */
 
+    uint64_t arrived_ns; /* of what is being received, for a transport */
     struct weir_timer close_timer;
     struct weir__held_input *held_first, **held_end;
-    int reason; /* of dying */
+    int reason;       /* of dying */
+    int close_reason; /* what it will be if closing comes to its end */
 
     bool opening; /* CONNECT has not completed */
     bool no_delay;
     bool open_to_tell; /* on_open is due */
     bool reading;      /* the owner wants data */
     bool input_ended;  /* the peer's FIN was read */
+    bool end_due;      /* on_end is due behind what is held */
     bool end_told;
     bool shut_wanted; /* FIN once the queue is empty */
     bool shut_done;
-    bool closing;    /* by the owner, in good order */
-    bool dying;      /* see above */
-    bool reset;      /* end with RST */
-    bool send_short; /* of memory or kernel buffers: the check timer tries again */
+    bool closing;     /* by the owner, in good order; or by the transport's failure */
+    bool drop_writes; /* ... with what is queued left unsent */
+    bool dying;       /* see above */
+    bool reset;       /* end with RST */
+    bool send_short;  /* of memory or kernel buffers: the check timer tries again */
 };
 
 /* For the listener: takes `handle` over. NULL when memory is out; `handle` is then still the caller's. */
@@ -86,17 +100,34 @@ void weir__stream_end(struct weir_stream *stream, int reason, bool reset);
 /* Has the deferred run look at the stream before the loop waits again. */
 void weir__stream_defer(struct weir_stream *stream);
 
-/* stream_send.c */
+/* ---- stream_send.c ---- */
+
 void weir__stream_send_init(struct weir_stream *stream, const struct weir_stream_options *options);
-/* The connection is open: finds out what can be known of delivery here. */
-void weir__stream_send_open(struct weir_stream *stream);
 /* Submits the next send, if there is something to send and none in flight. */
 void weir__stream_flush(struct weir_stream *stream);
+/* No operation is in flight any more: every write that is left is told how it ended. */
+void weir__stream_settle(struct weir_stream *stream);
+/* A send met a shortage, or a check is due: see stream_delivery.c's timer. */
+#define WEIR__SEND_RETRY_MS 10
+
+/* ---- stream_delivery.c ---- */
+
+void weir__stream_delivery_init(struct weir_stream *stream);
+/* The connection is open: finds out what can be known of delivery here. */
+void weir__stream_delivery_open(struct weir_stream *stream);
+/* Whether the send that is being planned, with which a write ends that waits, is to be stamped. */
+bool weir__stream_wants_stamp(const struct weir_stream *stream);
+/* The kernel has all of a write, the wire's bytes up to `wire_end` with it. */
+void weir__stream_accepted(struct weir_stream *stream, struct weir__write *write,
+                           uint64_t accepted_ns, uint64_t wire_end);
+/* Tells what the ledger knows. */
+void weir__stream_tell_progress(struct weir_stream *stream);
+void weir__stream_tell_failed(struct weir_stream *stream, struct weir__write *write, int error);
+void weir__stream_free_write(struct weir_stream *stream, struct weir__write *write);
 /* Data arrived: the peer's answer to what was written, perhaps, and its ACK with it. */
 void weir__stream_answered(struct weir_stream *stream, uint64_t arrived_ns);
 /* Takes what the kernel knows into the ledger and tells the writes. False: it does not know. */
 bool weir__stream_count(struct weir_stream *stream);
-/* No operation is in flight any more: every write that is left is told how it ended. */
-void weir__stream_settle(struct weir_stream *stream);
+struct weir__pool *weir__stream_write_pool(struct weir_stream *stream);
 
 #endif

@@ -9,325 +9,92 @@
 #include "core/list.h"
 #include "core/pool.h"
 
-/* A send that met ENOBUFS or ENOMEM is tried again after this; nothing would wake it otherwise. */
-#define SEND_RETRY_MS 10
-
-#define NS_PER_MS 1000000u
-
-/*
- * A stamp is a packet of its own in the error queue, made by the kernel, waking the loop, and read by a
- * call: two for each write would cost a fifth of the CPU time of a 1 KB response. A peer that answers at
- * once makes them needless: its next request carries the ACK, and asking then how much is unacknowledged
- * costs a tenth of that. So a stream whose peer answered so often in a row within QUICK_ANSWER_MS sends
- * without stamps; the time that it reports is late by less than that. The first answer that stays away
- * ends it: the kernel is asked then, and the writes that follow are stamped again.
- */
-#define QUICK_ANSWERS_MIN 4
-#define QUICK_ANSWER_MS   10u
-
-static uint64_t now_ns(struct weir_stream *stream)
-{
-    return stream->engine->ops->now_ns(stream->engine);
-}
-
-static struct weir__pool *write_pool(struct weir_stream *stream)
-{
-    return weir__loop_pool(stream->loop, WEIR__LOOP_POOL_WRITES, sizeof(struct weir__write));
-}
-
 static struct weir__pool *batch_pool(struct weir_stream *stream)
 {
     return weir__loop_pool(stream->loop, WEIR__LOOP_POOL_BATCHES,
                            sizeof(struct iovec) * WEIR__SEND_PARTS_MAX);
 }
 
-/* ---- telling a write's owner ---- */
-
-static void tell(struct weir_stream *stream, struct weir__write *write,
-                 const struct weir_write_event *event)
-{
-    if (event->stage == WEIR_STAGE_FAILED)
-        write->stages = 0;
-    else if (!(write->stages & event->stage))
-        return;
-    else
-        write->stages &= (uint8_t)~event->stage;
-    if (write->on_stage)
-        write->on_stage(stream, write->context, event);
-}
-
-static void tell_stage(struct weir_stream *stream, struct weir__write *write, enum weir_stage stage,
-                       uint64_t at_ns, enum weir_delivery_source source)
-{
-    tell(stream, write,
-         &(struct weir_write_event){
-             .stage = stage,
-             .at_ns = at_ns,
-             .first_byte_ns = write->first_byte_ns,
-             .source = source,
-             .bytes = write->length,
-             .accepted_bytes = write->taken,
-         });
-}
-
-static void tell_failed(struct weir_stream *stream, struct weir__write *write, int error)
-{
-    uint64_t delivered = 0;
-
-    if (write->taken > 0 && stream->ledger.acked > write->start)
-        delivered = stream->ledger.acked - write->start;
-    tell(stream, write,
-         &(struct weir_write_event){
-             .stage = WEIR_STAGE_FAILED,
-             .at_ns = now_ns(stream),
-             .first_byte_ns = write->first_byte_ns,
-             .source = stream->ledger.acked_by,
-             .bytes = delivered < write->taken ? delivered : write->taken,
-             .accepted_bytes = write->taken,
-             .error = error,
-         });
-}
-
-static void free_write(struct weir_stream *stream, struct weir__write *write)
-{
-    assert(stream->write_count > 0);
-    stream->write_count--;
-    weir__pool_give(write_pool(stream), write);
-    if (stream->write_count == 0 && stream->closing)
-        weir__stream_defer(stream);
-}
-
-static void tell_progress(struct weir_stream *stream)
-{
-    struct weir__ledger_entry *entry;
-
-    while ((entry = weir__ledger_take_sent(&stream->ledger))) {
-        struct weir__write *write = WEIR__CONTAINER(entry, struct weir__write, entry);
-        tell_stage(stream, write, WEIR_STAGE_SENT, entry->sent_ns, entry->sent_by);
-    }
-    while ((entry = weir__ledger_take_delivered(&stream->ledger))) {
-        struct weir__write *write = WEIR__CONTAINER(entry, struct weir__write, entry);
-        stream->checks = 0;
-        /* Its own stamp was lost: when it left is not known, but that it did is. */
-        tell_stage(stream, write, WEIR_STAGE_SENT, entry->sent_ns, entry->sent_by);
-        tell_stage(stream, write, WEIR_STAGE_DELIVERED, entry->delivered_ns, entry->delivered_by);
-        free_write(stream, write);
-    }
-}
-
-/* ---- what is known of delivery ---- */
-
-static void on_watch(struct weir__op *op, const struct weir__completion *completion)
-{
-    struct weir_stream *stream = WEIR__CONTAINER(op, struct weir_stream, watch_op);
-
-    if (completion->more) {
-        weir__ledger_stamp(&stream->ledger, &completion->stamp);
-        tell_progress(stream);
-        return;
-    }
-    if (completion->result < 0)
-        weir__stream_end(stream, (int)completion->result, false);
-    weir__stream_defer(stream);
-}
-
-bool weir__stream_count(struct weir_stream *stream)
-{
-    struct weir__socket_info info;
-
-    if (stream->source == WEIR_DELIVERY_NONE)
-        return false;
-    if (stream->engine->ops->socket_info(stream->engine, &stream->socket, &info) != 0)
-        return false;
-    stream->rtt_us = info.rtt_us;
-    weir__ledger_count(&stream->ledger, info.bytes_acked, info.notsent_bytes, now_ns(stream));
-    tell_progress(stream);
-    return true;
-}
-
-/* Whether something in the works has no stamp to come. */
-static bool awaits_answer(const struct weir_stream *stream)
-{
-    return stream->ledger.acked < stream->unstamped_end;
-}
-
-/* Bytes up to the result are acknowledged. False: the kernel does not say. */
-static bool acked_now(struct weir_stream *stream, uint64_t *acked)
-{
-    uint64_t unacked, accepted = stream->ledger.accepted;
-
-    if (stream->engine->ops->socket_unacked(stream->engine, &stream->socket, &unacked) != 0)
-        return false;
-    /* What the kernel has taken and we have not heard of yet counts as unacknowledged: that is safe. */
-    *acked = unacked < accepted ? accepted - unacked : 0;
-    return true;
-}
-
-/* The first data since a write was accepted: how long did the peer take? */
-static void note_answer(struct weir_stream *stream, uint64_t arrived_ns)
-{
-    uint64_t acked;
-
-    if (arrived_ns >= stream->answer_due_ns + QUICK_ANSWER_MS * NS_PER_MS)
-        stream->quick_answers = 0;
-    else if (stream->quick_answers < QUICK_ANSWERS_MIN - 1)
-        stream->quick_answers++;
-    else if (stream->quick_answers < QUICK_ANSWERS_MIN && acked_now(stream, &acked))
-        stream->quick_answers++;
-    stream->answer_due_ns = 0;
-}
-
-void weir__stream_answered(struct weir_stream *stream, uint64_t arrived_ns)
-{
-    uint64_t acked;
-
-    if (stream->answer_due_ns != 0)
-        note_answer(stream, arrived_ns);
-    if (!awaits_answer(stream) || !stream->ledger.first || !acked_now(stream, &acked))
-        return;
-    weir__ledger_reach(&stream->ledger, acked, now_ns(stream));
-    tell_progress(stream);
-}
-
-/*
- * How old the first write must be before the kernel is asked about it. With a stamp of its own to come,
- * asking is only for the case that it was lost. With other writes behind it, its stamp may have become
- * theirs: the kernel moves it along when it puts the next bytes into the same packet. Nothing is
- * acknowledged sooner than a round trip.
- */
-static uint64_t check_age_ms(const struct weir_stream *stream)
-{
-    if (stream->source != WEIR_DELIVERY_TX_ACK)
-        return 0;
-    if (awaits_answer(stream))
-        return QUICK_ANSWER_MS;
-    if (stream->ledger.first == stream->ledger.last)
-        return weir__ledger_check_delay_ms(true, stream->rtt_us, stream->checks);
-    return stream->rtt_us / 1000u;
-}
-
-/* How long from one question to the next. */
-static uint64_t check_interval_ms(const struct weir_stream *stream)
-{
-    bool stamp_to_come = stream->source == WEIR_DELIVERY_TX_ACK && !awaits_answer(stream) &&
-                         stream->ledger.first == stream->ledger.last;
-
-    return weir__ledger_check_delay_ms(stamp_to_come, stream->rtt_us, stream->checks);
-}
-
-/* By the round's time, which is read already: it may lie before what was accepted in this round. */
-static uint64_t first_age_ms(const struct weir_stream *stream)
-{
-    uint64_t round_ns = weir_loop_now_ns(stream->loop);
-    uint64_t accepted_ns = stream->ledger.first->accepted_ns;
-
-    return round_ns > accepted_ns ? (round_ns - accepted_ns) / NS_PER_MS : 0;
-}
-
-/*
- * The timer is started with the first write that waits and then runs on by itself while any does, so
- * that a busy stream pays for it now and then and not for each write.
- */
-static void start_check(struct weir_stream *stream)
-{
-    uint64_t now_ms = weir_loop_now_ns(stream->loop) / NS_PER_MS;
-    uint64_t due_ms = check_age_ms(stream), age_ms = first_age_ms(stream);
-    uint64_t delay_ms = age_ms < due_ms ? due_ms - age_ms : check_interval_ms(stream);
-
-    if (!weir_timer_is_started(&stream->check_timer) ||
-        stream->check_timer.expires_ms > now_ms + delay_ms + 1)
-        weir_timer_start(&stream->check_timer, delay_ms);
-}
-
-static void on_check(struct weir_timer *timer)
-{
-    struct weir_stream *stream = timer->context;
-
-    if (stream->send_short) {
-        stream->send_short = false;
-        weir__stream_defer(stream);
-    }
-    if (!stream->ledger.first)
-        return;
-    if (first_age_ms(stream) >= check_age_ms(stream)) {
-        stream->checks++;
-        if (awaits_answer(stream))
-            stream->quick_answers = 0;
-        weir__stream_count(stream);
-    }
-    if (stream->ledger.first && !stream->dying)
-        start_check(stream);
-}
-
 void weir__stream_send_init(struct weir_stream *stream, const struct weir_stream_options *options)
 {
-    weir__ledger_init(&stream->ledger);
-    weir_timer_init(&stream->check_timer, stream->loop, on_check, stream);
+    weir__stream_delivery_init(stream);
     stream->queue_bytes_max = options->queue_bytes_max;
     stream->queue_writes_max = options->queue_writes_max;
 }
 
-void weir__stream_send_open(struct weir_stream *stream)
+/* ---- what the kernel has taken ---- */
+
+/* Of the owner's bytes. With kernel TLS a record's header and tag are beside them; the last write has these. */
+static void take_passed(struct weir_stream *stream, uint64_t bytes, uint64_t taken_ns)
 {
-    struct weir__engine *engine = stream->engine;
-    bool delivery = weir__loop_delivery(stream->loop);
-    struct weir__socket_info info;
-
-    engine->ops->socket_prepare(engine, &stream->socket, stream->no_delay, delivery);
-    if (delivery && stream->socket.stamps)
-        stream->source = WEIR_DELIVERY_TX_ACK;
-    else if (delivery && engine->ops->socket_info(engine, &stream->socket, &info) == 0)
-        stream->source = WEIR_DELIVERY_TCP_INFO;
-
-    stream->watch_op = (struct weir__op){
-        .kind = WEIR__OP_WATCH,
-        .complete = on_watch,
-        .socket = &stream->socket,
+    struct weir__send_position at = {
+        .plain = stream->plain_taken,
+        .wire = stream->ledger.accepted,
+        .now_ns = taken_ns,
     };
-    engine->ops->submit(engine, &stream->watch_op);
+    struct weir__write *write;
+    uint64_t left = bytes;
+
+    stream->plain_taken += bytes;
+    stream->plain_accepted = stream->plain_taken;
+    if (stream->transport)
+        stream->transport->ops->passed_taken(stream->transport, bytes,
+                                             bytes == stream->send_length && !stream->send_more);
+    else
+        weir__ledger_accept(&stream->ledger, bytes);
+    while ((write = weir__send_queue_advance(&stream->queue, &left, &at))) {
+        if (left == 0 && write->wire_end < stream->ledger.accepted)
+            write->wire_end = stream->ledger.accepted;
+        weir__stream_accepted(stream, write, taken_ns,
+                              stream->transport ? stream->ledger.accepted : write->wire_end);
+    }
 }
 
-/* ---- sending ---- */
-
-/* The kernel has all of a write. */
-static void finish_accepted(struct weir_stream *stream, struct weir__write *write,
-                            uint64_t accepted_ns)
+/* The first byte of a write that is made may be with the kernel long before its last. */
+static void note_first_byte(struct weir_stream *stream, struct weir__write *write,
+                            uint64_t taken_ns)
 {
-    bool waits = (write->stages & (WEIR_STAGE_SENT | WEIR_STAGE_DELIVERED)) != 0;
+    if (write && write->taken > 0 && write->first_byte_ns == 0 &&
+        write->wire_start < stream->ledger.accepted)
+        write->first_byte_ns = taken_ns;
+}
 
-    tell_stage(stream, write, WEIR_STAGE_ACCEPTED, accepted_ns, WEIR_DELIVERY_NONE);
-    tell_stage(stream, write, WEIR_STAGE_RELEASED, accepted_ns, WEIR_DELIVERY_NONE);
-    if (!waits) {
-        free_write(stream, write);
-    } else if (stream->source == WEIR_DELIVERY_NONE) {
-        tell_failed(stream, write, WEIR_ENOTSUP);
-        free_write(stream, write);
-    } else {
-        write->entry.end = write->start + write->length;
-        write->entry.accepted_ns = accepted_ns;
-        weir__ledger_add(&stream->ledger, &write->entry);
-        stream->answer_due_ns = accepted_ns;
-        start_check(stream);
+/* Of the wire's bytes that the transport made. */
+static void take_made(struct weir_stream *stream, uint64_t bytes, uint64_t taken_ns)
+{
+    struct weir__write *write;
+
+    weir__ledger_accept(&stream->ledger, bytes);
+    stream->transport->ops->made_taken(stream->transport, bytes);
+    stream->plain_accepted =
+        stream->transport->ops->plain_at(stream->transport, stream->ledger.accepted);
+    while ((write = stream->sealed.first) && write->entry.end <= stream->ledger.accepted) {
+        weir__send_queue_take(&stream->sealed);
+        note_first_byte(stream, write, taken_ns);
+        weir__stream_accepted(stream, write, taken_ns, write->entry.end);
     }
+    note_first_byte(stream, write ? write : stream->queue.first, taken_ns);
 }
 
 static void take_sent_bytes(struct weir_stream *stream, uint64_t bytes)
 {
-    uint64_t taken_ns = now_ns(stream);
-    uint64_t left = bytes;
-    struct weir__write *write;
+    uint64_t taken_ns = stream->engine->ops->now_ns(stream->engine);
 
-    weir__ledger_accept(&stream->ledger, bytes);
-    while ((write = weir__send_queue_advance(&stream->queue, &left, stream->ledger.accepted - left,
-                                             taken_ns)))
-        finish_accepted(stream, write, taken_ns);
-    tell_progress(stream);
+    if (stream->send_made)
+        take_made(stream, bytes, taken_ns);
+    else
+        take_passed(stream, bytes, taken_ns);
+    if (stream->send_unstamped)
+        stream->unstamped_end = stream->ledger.accepted;
+    weir__stream_tell_progress(stream);
 }
 
-static void retry_later(struct weir_stream *stream)
+/* ---- sending ---- */
+
+void weir__stream_retry_later(struct weir_stream *stream)
 {
     stream->send_short = true;
-    weir_timer_start(&stream->check_timer, SEND_RETRY_MS);
+    weir_timer_start(&stream->check_timer, WEIR__SEND_RETRY_MS);
 }
 
 static void on_send(struct weir__op *op, const struct weir__completion *completion)
@@ -345,7 +112,7 @@ static void on_send(struct weir__op *op, const struct weir__completion *completi
     if (stream->dying)
         weir__stream_defer(stream);
     else if (error == WEIR_ENOBUFS || error == WEIR_ENOMEM)
-        retry_later(stream);
+        weir__stream_retry_later(stream);
     else if (error)
         weir__stream_end(stream, error, error == WEIR_ETRUNCATED);
     else
@@ -366,37 +133,61 @@ static struct iovec *parts_room(struct weir_stream *stream, unsigned *parts_max)
     return stream->send_batch;
 }
 
-void weir__stream_flush(struct weir_stream *stream)
+static void submit(struct weir_stream *stream, uint64_t length)
+{
+    stream->send_length = length;
+    stream->send_op.complete = on_send;
+    stream->send_op.socket = &stream->socket;
+    stream->engine->ops->submit(stream->engine, &stream->send_op);
+}
+
+/* `waits`: with the send ends a write that waits. A peer that answers at once gets no stamp all the same. */
+static unsigned stamp_flag(struct weir_stream *stream, bool waits)
+{
+    bool stamped = waits && weir__stream_wants_stamp(stream);
+
+    stream->send_unstamped = waits && !stamped;
+    return stamped ? WEIR__SEND_STAMP : 0;
+}
+
+static void submit_made(struct weir_stream *stream, const struct weir__transport_send *made)
+{
+    struct weir__op *op = &stream->send_op;
+
+    stream->send_made = true;
+    op->kind = WEIR__OP_SEND;
+    op->send.parts = made->parts;
+    op->send.part_count = made->part_count;
+    op->send.flags = stamp_flag(stream, made->stamp);
+    op->send.record_type = made->record_type;
+    submit(stream, made->length);
+}
+
+/* What is queued, as the kernel is to have it. */
+static void submit_queued(struct weir_stream *stream)
 {
     struct weir__send_plan plan;
     struct weir__op *op = &stream->send_op;
-    unsigned parts_max, flags = 0;
+    unsigned parts_max;
 
-    if (op->in_flight || stream->opening || stream->dying || stream->send_short ||
-        !stream->queue.first)
-        return;
     struct iovec *parts = parts_room(stream, &parts_max);
     if (!parts) {
-        retry_later(stream);
+        weir__stream_retry_later(stream);
         return;
     }
     weir__send_queue_plan(&stream->queue, &plan, parts, parts_max);
-    if (plan.stamp && stream->source == WEIR_DELIVERY_TX_ACK) {
-        if (stream->quick_answers < QUICK_ANSWERS_MIN)
-            flags |= WEIR__SEND_STAMP;
-        else
-            stream->unstamped_end = stream->ledger.accepted + plan.length;
-    }
-    if (plan.more)
+    unsigned flags = stamp_flag(stream, plan.stamp);
+    /* The kernel's TLS closes a record where no more follows: what is to be stamped ends with one. */
+    stream->send_more = plan.more && !(stream->transport && plan.stamp);
+    if (stream->send_more)
         flags |= WEIR__SEND_MORE;
-
-    op->complete = on_send;
-    op->socket = &stream->socket;
+    stream->send_made = false;
     if (plan.part_count > 0) {
         op->kind = WEIR__OP_SEND;
         op->send.parts = parts;
         op->send.part_count = plan.part_count;
         op->send.flags = flags;
+        op->send.record_type = 0;
     } else {
         op->kind = WEIR__OP_SEND_FILE;
         op->send_file.file = plan.file;
@@ -404,7 +195,62 @@ void weir__stream_flush(struct weir_stream *stream)
         op->send_file.length = plan.length;
         op->send_file.flags = flags;
     }
-    stream->engine->ops->submit(stream->engine, op);
+    submit(stream, plan.length);
+}
+
+/* Submits what the transport makes. False: the queue is to be passed on as it is. */
+static bool submit_transport(struct weir_stream *stream)
+{
+    struct weir__transport_send made = {.parts = stream->send_parts};
+
+    switch (stream->transport->ops->plan(stream->transport, &made)) {
+    case WEIR__TRANSPORT_PASS:
+        return false;
+    case WEIR__TRANSPORT_MADE:
+        submit_made(stream, &made);
+        break;
+    case WEIR__TRANSPORT_NOTHING:
+        break;
+    }
+    return true;
+}
+
+void weir__stream_flush(struct weir_stream *stream)
+{
+    if (stream->send_op.in_flight || stream->opening || stream->dying || stream->send_short)
+        return;
+    if (stream->transport && submit_transport(stream))
+        return;
+    if (stream->queue.first)
+        submit_queued(stream);
+}
+
+/* ---- for a transport that makes the wire's bytes ---- */
+
+struct weir__write *weir__stream_unsealed(struct weir_stream *stream)
+{
+    return stream->queue.first;
+}
+
+bool weir__stream_sealed(struct weir_stream *stream, uint64_t bytes, uint64_t wire_end,
+                         uint64_t overhead)
+{
+    struct weir__send_position at = {
+        .plain = stream->plain_taken,
+        .wire = wire_end - overhead - bytes,
+    };
+    struct weir__write *write;
+    bool waits = false;
+
+    stream->plain_taken += bytes;
+    while ((write = weir__send_queue_advance(&stream->queue, &bytes, &at))) {
+        if (bytes == 0)
+            write->wire_end = wire_end;
+        write->entry.end = wire_end;
+        waits = waits || weir__write_waits(write);
+        weir__send_queue_append(&stream->sealed, write);
+    }
+    return waits;
 }
 
 void weir__stream_settle(struct weir_stream *stream)
@@ -419,12 +265,13 @@ void weir__stream_settle(struct weir_stream *stream)
     while ((entry = weir__ledger_take_any(&stream->ledger))) {
         write = WEIR__CONTAINER(entry, struct weir__write, entry);
         if (write->stages)
-            tell_failed(stream, write, error);
-        free_write(stream, write);
+            weir__stream_tell_failed(stream, write, error);
+        weir__stream_free_write(stream, write);
     }
-    while ((write = weir__send_queue_take(&stream->queue))) {
-        tell_failed(stream, write, error);
-        free_write(stream, write);
+    while ((write = weir__send_queue_take(&stream->sealed)) ||
+           (write = weir__send_queue_take(&stream->queue))) {
+        weir__stream_tell_failed(stream, write, error);
+        weir__stream_free_write(stream, write);
     }
     assert(stream->write_count == 0);
     assert(stream->queue.bytes == 0);
@@ -467,7 +314,7 @@ int weir_stream_write(struct weir_stream *stream, const struct weir_write *sourc
         stream->queue.bytes > stream->queue_bytes_max ||
         length > stream->queue_bytes_max - stream->queue.bytes)
         return WEIR_EQUEUEFULL;
-    struct weir__write *write = weir__pool_take(write_pool(stream));
+    struct weir__write *write = weir__pool_take(weir__stream_write_pool(stream));
     if (!write)
         return WEIR_ENOMEM;
 
@@ -499,21 +346,5 @@ uint32_t weir_stream_queue_room(const struct weir_stream *stream)
 
 uint64_t weir_stream_queued_bytes(const struct weir_stream *stream)
 {
-    return stream->queue.bytes;
-}
-
-int weir_stream_delivery_info(struct weir_stream *stream, struct weir_delivery_info *info)
-{
-    struct weir__socket_info socket_info;
-
-    *info = (struct weir_delivery_info){.wire_bytes_accepted = stream->ledger.accepted};
-    if (stream->opening ||
-        stream->engine->ops->socket_info(stream->engine, &stream->socket, &socket_info) != 0)
-        return WEIR_ENOTSUP;
-    uint64_t acked = stream->ledger.base + socket_info.bytes_acked;
-    info->wire_bytes_acked = acked < stream->ledger.accepted ? acked : stream->ledger.accepted;
-    info->rtt_us = socket_info.rtt_us;
-    info->retransmits = socket_info.retransmits;
-    info->notsent_bytes = socket_info.notsent_bytes;
-    return 0;
+    return stream->queue.bytes + (stream->plain_taken - stream->plain_accepted);
 }

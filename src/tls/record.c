@@ -12,9 +12,9 @@
 #define ADDITIONAL_MAX 13
 
 /*
- * The least that is allocated for a part of a record. What is kept then doubles, up to the record's
- * length, so that a peer which announces a full record and sends six bytes of it holds 512 bytes, not
- * 16 KiB, and one byte at a time costs six copies.
+ * The least that is allocated for a part of a record. It then doubles, up to the record's length: a
+ * peer that announces a full record and sends six bytes of it holds 512 bytes, not 16 KiB, and one
+ * that sends byte by byte costs six copies.
  */
 #define KEPT_MIN 512
 
@@ -82,7 +82,7 @@ static void nonce_make(const struct weir__tls_keys *keys, const uint8_t *record,
         memcpy(nonce + WEIR__TLS_SALT, record + WEIR__TLS_HEADER, WEIR__TLS_EXPLICIT_NONCE);
         return;
     }
-    /* RFC 8446 section 5.3, RFC 7905 section 2: the sequence, with zeros before it, xor the mask. */
+    /* RFC 8446 section 5.3, RFC 7905 section 2: the sequence, to the right, xor the mask. */
     uint8_t sequence[8];
     write_64(sequence, keys->sequence);
     memcpy(nonce, keys->iv, WEIR__TLS_NONCE);
@@ -207,7 +207,7 @@ int weir__tls_open(struct weir__tls_protector *protector, const uint8_t *record,
         return WEIR__TLS_UNEXPECTED_MESSAGE;
     if (keys->sequence == UINT64_MAX)
         return WEIR__TLS_INTERNAL_ERROR;
-    /* One that has no room for a tag has no right one: the same alert, whatever is wrong with it. */
+    /* What has no room for a tag has no right one. */
     if (length < offset + WEIR__TLS_TAG)
         return WEIR__TLS_BAD_RECORD_MAC;
 
@@ -268,7 +268,7 @@ bool weir__tls_framer_is_empty(const struct weir__tls_framer *framer)
     return framer->kept_length == 0;
 }
 
-/* The length of the record that begins with what is kept and goes on with `bytes`; as weir__tls_frame. */
+/* weir__tls_frame of what is kept and then `bytes`. */
 static int64_t joined_frame(const struct weir__tls_framer *framer, const uint8_t *bytes,
                             size_t length, uint16_t version)
 {
@@ -286,7 +286,7 @@ static int64_t joined_frame(const struct weir__tls_framer *framer, const uint8_t
     return weir__tls_frame(header, known, version);
 }
 
-/* Keeps `length` more bytes of a record of `total`, or 0 if that is not known. Returns 0 or WEIR_ENOMEM. */
+/* Keeps `length` more bytes of a record of `total` (0: not known). Returns 0 or WEIR_ENOMEM. */
 static int framer_keep(struct weir__tls_framer *framer, size_t total, const uint8_t *bytes,
                        size_t length)
 {

@@ -93,7 +93,8 @@ int weir__tls_open(struct weir__tls_protector *protector, const uint8_t *record,
  * Looks at the first bytes of a record. Returns its whole length with the header, 0 if `available`
  * is less than a header, or a negated alert: the type is none of TLS's, the version is not 3.x, or the
  * length is above the limit (or 0, except for application data). `version`: WEIR__TLS_1_2 or _1_3 once
- * that is known, which sets the limit, else 0.
+ * that is known, which sets the limit, else 0: 16,384 + 24 for TLS 1.2, else WEIR__TLS_RECORD_MAX with
+ * the header.
  */
 int64_t weir__tls_frame(const uint8_t *bytes, size_t available, uint16_t version);
 
@@ -114,9 +115,10 @@ bool weir__tls_framer_is_empty(const struct weir__tls_framer *framer);
 /*
  * The next whole record of what is kept and then `*bytes`. Moves `*bytes` and `*length` on past what it
  * used. Returns 1 with `*record` and `*record_length`, valid until the next call; 0: all of `*bytes` is
- * used up, and kept; a negated alert as above; or WEIR_ENOMEM below -1000 - see WEIR__TLS_FRAMER_ENOMEM.
+ * used up, and kept; a negated alert as above, from then on; or WEIR__TLS_FRAMER_ENOMEM: nothing is used
+ * up, and the call can be made again.
  */
-#define WEIR__TLS_FRAMER_ENOMEM (-1000)
+#define WEIR__TLS_FRAMER_ENOMEM (-1000) /* below all alerts */
 int weir__tls_framer_next(struct weir__tls_framer *framer, uint16_t version, const uint8_t **bytes,
                           size_t *length, const uint8_t **record, size_t *record_length);
 

@@ -9,44 +9,16 @@
 #include <stdint.h>
 
 #include "support/h1_trace.h"
-
-#define PIECES_MAX 64
+#include "support/pieces.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static uint64_t random_next(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
-
-/* Cuts `size` bytes into pieces; short ones are likelier, and some pieces are empty. */
-static size_t pieces_make(uint64_t *seed, size_t size, size_t *ends)
-{
-    size_t count = 0;
-    size_t end = 0;
-
-    while (end < size && count < PIECES_MAX - 1) {
-        uint64_t random = random_next(seed);
-        uint64_t longest = random & 3 ? 8 : 1 + size / 4;
-        end += (random >> 8) % (longest + 1);
-        ends[count++] = end < size ? end : size;
-    }
-    ends[count++] = size;
-    return count;
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const char *text = (const char *)data;
     struct h1_trace whole;
-    uint64_t seed = 14695981039346656037u;
+    uint64_t seed = pieces_seed(data, size);
 
-    for (size_t i = 0; i < size; i++)
-        seed = (seed ^ data[i]) * 1099511628211u;
-    seed |= 1;
     h1_trace_init(&whole);
     h1_trace_stream(&whole, text, &size, 1);
     for (unsigned round = 0; round < 2; round++) {

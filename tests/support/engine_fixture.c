@@ -189,6 +189,7 @@ void record_send(struct record *record, const void *bytes, size_t length, unsign
     record->op.send.parts = &record->part;
     record->op.send.part_count = 1;
     record->op.send.flags = flags;
+    record->op.send.record_type = 0;
     record_submit(record);
 }
 

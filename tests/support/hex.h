@@ -12,7 +12,7 @@ static inline unsigned hex_digit(char digit)
     return digit <= '9' ? (unsigned)(digit - '0') : (unsigned)(digit - 'a') + 10;
 }
 
-/* Reads lower-case hexadecimal, with blanks between bytes or without. Returns how many bytes it wrote. */
+/* Reads lower-case hexadecimal, with or without blanks between bytes. Returns the length. */
 static inline size_t hex_read(const char *text, uint8_t *out, size_t size)
 {
     size_t length = 0;

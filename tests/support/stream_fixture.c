@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "support/stream_fixture.h"
 
+#include <errno.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +34,7 @@ static const struct engine_choice engines[] = {
 struct run {
     const struct engine_choice *engine;
     const struct stream_test *test;
+    const struct stream_tls *tls;
 };
 
 /* ---- an end */
@@ -88,6 +91,7 @@ static void end_on_close(struct weir_stream *stream, int reason)
     end->closes++;
     assert_int_equal(end->closes, 1);
     end->reason = reason;
+    snprintf(end->failure, sizeof(end->failure), "%s", weir_tls_failure(stream));
     end->stream = NULL;
 }
 
@@ -109,14 +113,20 @@ static void on_accept(struct weir_listener *listener, struct weir_stream *stream
         return;
     }
     f->accepts++;
-    if (f->server.opens > 0) {
+    if (f->server.stream || f->server.opens > 0) {
         /* A second connection is not what this test is about. */
         weir_stream_abort(stream, 0);
         return;
     }
     f->server.stream = stream;
-    f->server.opens = 1;
     weir_stream_set_handler(stream, &end_handler, &f->server);
+    if (!f->tls) {
+        f->server.opens = 1;
+    } else if (weir_tls_accept(stream, f->server_context) != 0) {
+        assert_true(memory_fail_happened());
+        weir_stream_abort(stream, WEIR_ENOMEM);
+        return;
+    }
     weir_stream_read_start(stream);
 }
 
@@ -139,6 +149,7 @@ void send_on_stage(struct weir_stream *stream, void *context, const struct weir_
     send->first_byte_ns = event->first_byte_ns;
     send->bytes = event->bytes;
     send->accepted_bytes = event->accepted_bytes;
+    send->wire_bytes = event->wire_bytes;
     send->source = event->source;
     if (event->stage == WEIR_STAGE_FAILED) {
         assert_true(event->error < 0);
@@ -222,11 +233,117 @@ void fixture_reset(struct stream_fixture *f)
 
 int fixture_open_client(struct stream_fixture *f)
 {
-    return weir_stream_connect(&f->client.stream, f->loop, &f->address, &f->options, &end_handler,
-                               &f->client);
+    const struct weir_tls_connect connect = {.server_name = f->server_name};
+    int error = weir_stream_connect(&f->client.stream, f->loop, &f->address, &f->options,
+                                    &end_handler, &f->client);
+
+    if (error || !f->tls)
+        return error;
+    error = weir_tls_connect(f->client.stream, f->client_context, &connect);
+    if (error)
+        weir_stream_abort(f->client.stream, error);
+    return error;
 }
 
-void fixture_connect(struct stream_fixture *f)
+/* ---- TLS */
+
+#define CERTIFICATES_MAX 4
+
+struct made_certificate {
+    char name[64], certificate_file[128], key_file[128];
+};
+static struct made_certificate made_certificates[CERTIFICATES_MAX];
+
+static void remove_certificates(void)
+{
+    for (unsigned i = 0; i < CERTIFICATES_MAX; i++) {
+        if (made_certificates[i].name[0]) {
+            unlink(made_certificates[i].certificate_file);
+            unlink(made_certificates[i].key_file);
+        }
+    }
+}
+
+static void write_text(char *path, size_t size, const char *kind, const char *text)
+{
+    snprintf(path, size, "/tmp/weir-test-%s-XXXXXX", kind);
+    int file = mkstemp(path);
+    assert_true(file >= 0);
+    assert_int_equal(write(file, text, strlen(text)), strlen(text));
+    close(file);
+}
+
+struct weir_tls_certificate fixture_certificate(const char *name)
+{
+    char certificate[WEIR_TLS_SELF_SIGNED_MAX], key[WEIR_TLS_SELF_SIGNED_MAX];
+    struct made_certificate *made = made_certificates;
+
+    while (made->name[0] && strcmp(made->name, name) != 0)
+        assert_true(++made < made_certificates + CERTIFICATES_MAX);
+    if (!made->name[0]) {
+        if (made == made_certificates)
+            atexit(remove_certificates);
+        assert_int_equal(
+            weir_tls_self_signed(NULL, &name, 1, 30, certificate, key, sizeof(certificate)), 0);
+        write_text(made->certificate_file, sizeof(made->certificate_file), "certificate",
+                   certificate);
+        write_text(made->key_file, sizeof(made->key_file), "key", key);
+        snprintf(made->name, sizeof(made->name), "%s", name);
+    }
+    return (struct weir_tls_certificate){made->certificate_file, made->key_file};
+}
+
+static void make_contexts(struct stream_fixture *f)
+{
+    char complaint[WEIR_TLS_COMPLAINT_MAX];
+
+    if (!f->tls || f->server_context)
+        return;
+    int error = weir_tls_context_new(&f->server_context, &f->tls_server, complaint);
+    if (!error)
+        error = weir_tls_context_new(&f->client_context, &f->tls_client, complaint);
+    if (error)
+        print_message("%s\n", complaint);
+    assert_int_equal(error, 0);
+}
+
+static void set_tls(struct stream_fixture *f, const struct stream_tls *tls,
+                    struct weir_tls_certificate *certificate)
+{
+    if (!tls)
+        return;
+    f->tls = tls;
+    f->server_name = "localhost";
+    *certificate = fixture_certificate("localhost");
+    weir_tls_options_init(&f->tls_server);
+    f->tls_server.version_min = f->tls_server.version_max = tls->version;
+    f->tls_server.kernel = tls->kernel;
+    f->tls_client = f->tls_server;
+    f->tls_server.vendor = tls->server;
+    f->tls_server.server = true;
+    f->tls_server.certificates = certificate;
+    f->tls_server.certificate_count = 1;
+    f->tls_client.vendor = tls->client;
+    f->tls_client.trust_file = certificate->certificate_file;
+}
+
+const struct weir_stream_handler *fixture_handler(void)
+{
+    return &end_handler;
+}
+
+bool fixture_kernel_has_tls(void)
+{
+    int socket_handle = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    /* Not connected: a kernel that has it says ENOTCONN, one that has not ENOENT. */
+    int failed = setsockopt(socket_handle, IPPROTO_TCP, TCP_ULP, "tls", sizeof("tls"));
+    bool has = failed == 0 || errno == ENOTCONN;
+
+    close(socket_handle);
+    return has;
+}
+
+void fixture_listen(struct stream_fixture *f)
 {
     struct weir_listener_options options;
 
@@ -236,6 +353,12 @@ void fixture_connect(struct stream_fixture *f)
     assert_int_equal(
         weir_listener_start(&f->listener, f->loop, &f->address, &options, on_accept, f), 0);
     assert_int_equal(weir_listener_address(f->listener, &f->address), 0);
+    make_contexts(f);
+}
+
+void fixture_connect(struct stream_fixture *f)
+{
+    fixture_listen(f);
     assert_int_equal(fixture_open_client(f), 0);
     fixture_await(f, &f->client.opens, 1);
     fixture_await(f, &f->server.opens, 1);
@@ -243,6 +366,8 @@ void fixture_connect(struct stream_fixture *f)
 }
 
 /* ---- files */
+
+uint8_t stream_pattern[2u << 20];
 
 uint8_t pattern_byte(size_t offset)
 {
@@ -314,6 +439,7 @@ static void run_case(void **state)
 {
     const struct run *run = *state;
     struct stream_fixture f = {.engine = run->engine->name};
+    struct weir_tls_certificate certificate;
     size_t live = memory_fail_live();
     int error = open_loop(&f, run);
 
@@ -326,32 +452,43 @@ static void run_case(void **state)
     weir_stream_options_init(&f.options);
     end_init(&f.server, &f);
     end_init(&f.client, &f);
+    set_tls(&f, run->tls, &certificate);
     run->test->run(&f);
     close_all(&f);
+    weir_tls_context_free(f.server_context);
+    weir_tls_context_free(f.client_context);
     weir_loop_free(f.loop);
     free(f.server.bytes);
     free(f.client.bytes);
     assert_int_equal(memory_fail_live(), live);
 }
 
-int stream_suite_run(const char *suite, const struct stream_test *tests, size_t count)
+int stream_suite_run(const char *suite, const struct stream_test *tests, size_t count,
+                     const struct stream_tls *tls, size_t tls_count)
 {
-    struct CMUnitTest *unit_tests = calloc(count * ENGINES, sizeof(*unit_tests));
-    struct run *runs = calloc(count * ENGINES, sizeof(*runs));
-    char(*names)[128] = calloc(count * ENGINES, sizeof(*names));
+    size_t most = count * ENGINES * (tls ? tls_count : 1);
+    struct CMUnitTest *unit_tests = calloc(most, sizeof(*unit_tests));
+    struct run *runs = calloc(most, sizeof(*runs));
+    char(*names)[192] = calloc(most, sizeof(*names));
     size_t total = 0;
 
     memory_fail_install();
-    for (size_t i = 0; i < ENGINES; i++) {
-        for (size_t j = 0; j < count; j++) {
-            if (tests[j].kernel && engines[i].sim)
-                continue;
-            runs[total] = (struct run){&engines[i], &tests[j]};
-            snprintf(names[total], sizeof(names[total]), "%s: %s", engines[i].name, tests[j].name);
-            unit_tests[total] = (struct CMUnitTest){
-                .name = names[total], .test_func = run_case, .initial_state = &runs[total]};
-            total++;
-        }
+    for (size_t i = 0; i < sizeof(stream_pattern); i++)
+        stream_pattern[i] = pattern_byte(i);
+    for (size_t i = 0; i < most; i++) {
+        const struct engine_choice *engine = &engines[i / count % ENGINES];
+        const struct stream_test *test = &tests[i % count];
+        const struct stream_tls *with = tls ? &tls[i / count / ENGINES] : NULL;
+
+        if ((test->kernel && engine->sim) || (test->plain && with) ||
+            (with && with->engine && strcmp(with->engine, engine->name) != 0))
+            continue;
+        runs[total] = (struct run){engine, test, with};
+        snprintf(names[total], sizeof(names[total]), "%s%s%s: %s", engine->name, with ? ", " : "",
+                 with ? with->name : "", test->name);
+        unit_tests[total] = (struct CMUnitTest){
+            .name = names[total], .test_func = run_case, .initial_state = &runs[total]};
+        total++;
     }
     int failed = _cmocka_run_group_tests(suite, unit_tests, total, NULL, NULL);
     free(names);

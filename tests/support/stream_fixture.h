@@ -28,6 +28,7 @@ struct end {
     struct weir_stream *stream; /* NULL before it is open and once it is closed */
     unsigned opens, ends, closes;
     int reason;
+    char failure[96]; /* weir_tls_failure at the end */
     uint8_t *bytes;
     size_t length;
     bool echo;       /* answers what it gets */
@@ -41,13 +42,17 @@ struct send {
     unsigned told;     /* stages, in bits */
     unsigned failures; /* FAILED came so often: at most once */
     uint64_t at_ns[WEIR_STAGE_FAILED + 1];
-    uint64_t first_byte_ns, bytes, accepted_bytes;
+    uint64_t first_byte_ns, bytes, accepted_bytes, wire_bytes;
     enum weir_delivery_source source;
     int error;
 };
 
 struct stream_fixture {
     const char *engine;
+    const struct stream_tls *tls;                   /* NULL: plain */
+    struct weir_tls_options tls_server, tls_client; /* change before fixture_connect */
+    struct weir_tls_context *server_context, *client_context;
+    const char *server_name; /* the client's; "localhost" */
     struct weir_loop *loop;
     struct weir_listener *listener;
     struct weir_address address;
@@ -58,6 +63,15 @@ struct stream_fixture {
     bool passed;
 };
 
+/* What stands between the ends' bytes and the wire's. */
+struct stream_tls {
+    const char *name;
+    const char *server, *client; /* vendors */
+    enum weir_tls_version version;
+    enum weir_tls_kernel kernel;
+    const char *engine; /* on this one only; NULL: on all */
+};
+
 typedef void (*stream_test_fn)(struct stream_fixture *f);
 
 struct stream_test {
@@ -66,11 +80,28 @@ struct stream_test {
     bool delivery_off;
     uint64_t held_bytes_max; /* 0: the default */
     bool kernel;             /* makes sense on real sockets only */
+    bool plain;              /* makes sense without TLS only */
 };
 
-/* Runs each test on each engine, the simulated one too; returns main's exit code. */
-int stream_suite_run(const char *suite, const struct stream_test *tests, size_t count);
+/*
+ * Runs each test on each engine, the simulated one too, plain if `tls` is NULL, or once for each of `tls`;
+ * returns how many failed.
+ */
+int stream_suite_run(const char *suite, const struct stream_test *tests, size_t count,
+                     const struct stream_tls *tls, size_t tls_count);
+/* The tests that hold for every stream. */
+extern const struct stream_test stream_tests[];
+extern const size_t stream_test_count;
 
+/* Files of a certificate for `name` and its key, made once; valid until the program ends. */
+struct weir_tls_certificate fixture_certificate(const char *name);
+
+/* Whether this kernel has TLS. */
+bool fixture_kernel_has_tls(void);
+/* Listens, and makes the contexts of TLS. */
+void fixture_listen(struct stream_fixture *f);
+/* What tells an end, for streams that a test opens itself. */
+const struct weir_stream_handler *fixture_handler(void);
 /* Opens a connection and starts reading on both ends. */
 void fixture_connect(struct stream_fixture *f);
 /* Forgets both ends, which are closed, for another connection to the same listener. */
@@ -92,6 +123,7 @@ void send_on_stage(struct weir_stream *stream, void *context, const struct weir_
 /* A descriptor of an unnamed file of so many bytes, pattern_byte of their offsets. */
 int stream_file(size_t length);
 uint8_t pattern_byte(size_t offset);
+extern uint8_t stream_pattern[2u << 20]; /* pattern_byte of each offset */
 void assert_pattern(const uint8_t *bytes, size_t offset, size_t length);
 
 #define ALL_STAGES                                                                                 \

@@ -212,7 +212,7 @@ static void stamps_many_outstanding(struct engine_fixture *f)
     struct stamped s;
     uint8_t bytes[LENGTH] = {0};
     const struct iovec part = {.iov_base = bytes, .iov_len = LENGTH};
-    uint64_t at_ns;
+    struct weir__completion completion;
     int room = 1 << 20;
 
     stamped_open(&s, f);
@@ -220,10 +220,8 @@ static void stamps_many_outstanding(struct engine_fixture *f)
     assert_int_equal(setsockopt(s.pair.client.handle, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room)),
                      0);
     for (int i = 0; i < SENDS; i++) {
-        assert_int_equal(weir__descriptor_send(s.pair.client.handle, &part, 1, WEIR__SEND_STAMP),
-                         LENGTH);
-        assert_int_equal(
-            weir__descriptor_receive(s.pair.server.handle, bytes, LENGTH, false, &at_ns), LENGTH);
+        assert_int_equal(weir__socket_send(&s.pair.client, &part, 1, WEIR__SEND_STAMP, 0), LENGTH);
+        assert_int_equal(weir__socket_receive(&s.pair.server, bytes, LENGTH, &completion), LENGTH);
     }
     /* Its FIN carries the acknowledgement of all. */
     assert_int_equal(f->ops->socket_shutdown(f->engine, &s.pair.server), 0);

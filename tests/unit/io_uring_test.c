@@ -353,7 +353,8 @@ static void receive_with_one_buffer(bool delivery)
     pthread_join(writer, NULL);
     assert_int_equal(record.last, 0);
     assert_int_equal(record.bytes, 32 * 8192);
-    assert_true(record.mores >= 32 * 8192 / 512);
+    /* Without control messages there is room for bytes where those would stand. */
+    assert_true(record.mores >= 32 * 8192 / (512 + 128));
     assert_true(record.in_order);
     ops->socket_close(engine, &ours);
     close(peer);

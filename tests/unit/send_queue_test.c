@@ -10,6 +10,14 @@
 
 #define STAMPED WEIR_STAGE_DELIVERED
 
+static struct weir__write *advance(struct weir__send_queue *queue, uint64_t *taken, uint64_t offset,
+                                   uint64_t now_ns)
+{
+    struct weir__send_position at = {.plain = offset, .wire = offset + 1000, .now_ns = now_ns};
+
+    return weir__send_queue_advance(queue, taken, &at);
+}
+
 static char bytes[65536];
 
 static struct weir__write memory_write(unsigned part_count, size_t part_bytes, uint8_t stages)
@@ -106,9 +114,9 @@ static void test_file_follows_its_memory(void **state)
     assert_false(plan.stamp);
     assert_true(plan.more);
 
-    assert_null(weir__send_queue_advance(&queue, &taken, 0, 1));
+    assert_null(advance(&queue, &taken, 0, 1));
     taken = 50;
-    assert_null(weir__send_queue_advance(&queue, &taken, 100, 2));
+    assert_null(advance(&queue, &taken, 100, 2));
     weir__send_queue_plan(&queue, &plan, parts, 8);
     assert_int_equal(plan.part_count, 0);
     assert_int_equal(plan.file, 7);
@@ -118,7 +126,7 @@ static void test_file_follows_its_memory(void **state)
     assert_false(plan.more);
 
     taken = 850;
-    assert_ptr_equal(weir__send_queue_advance(&queue, &taken, 150, 3), &write);
+    assert_ptr_equal(advance(&queue, &taken, 150, 3), &write);
     assert_int_equal(taken, 0);
     assert_int_equal(write.start, 0);
     assert_int_equal(write.first_byte_ns, 1);
@@ -154,7 +162,7 @@ static void test_short_take_goes_on_inside_a_part(void **state)
 
     (void)state;
     weir__send_queue_append(&queue, &write);
-    assert_null(weir__send_queue_advance(&queue, &taken, 0, 1));
+    assert_null(advance(&queue, &taken, 0, 1));
     weir__send_queue_plan(&queue, &plan, parts, 8);
     assert_int_equal(plan.part_count, 2);
     assert_int_equal(plan.length, 15);
@@ -192,10 +200,10 @@ static void test_one_take_ends_several_writes(void **state)
     weir__send_queue_append(&queue, &first);
     weir__send_queue_append(&queue, &second);
     weir__send_queue_append(&queue, &third);
-    assert_ptr_equal(weir__send_queue_advance(&queue, &taken, 100, 9), &first);
+    assert_ptr_equal(advance(&queue, &taken, 100, 9), &first);
     assert_int_equal(taken, 15);
-    assert_ptr_equal(weir__send_queue_advance(&queue, &taken, 110, 9), &second);
-    assert_null(weir__send_queue_advance(&queue, &taken, 120, 9));
+    assert_ptr_equal(advance(&queue, &taken, 110, 9), &second);
+    assert_null(advance(&queue, &taken, 120, 9));
     assert_int_equal(taken, 0);
     assert_int_equal(third.taken, 5);
     assert_int_equal(third.start, 120);

@@ -310,6 +310,8 @@ int weir__mbedtls_advance(struct weir__tls_handshake *handshake, const uint8_t *
     int rc = 0;
 
     assert(!handshake->done);
+    if (handshake->context->server && length == 0)
+        return WEIR__TLS_MORE;
     handshake->alerted = false;
     handshake->emit_error = 0;
     if (!handshake->is_set_up)

@@ -13,6 +13,13 @@
 
 #include "tls/vendor/shared.h"
 
+#if !defined(MBEDTLS_SSL_EXPORT_KEYS) || !defined(MBEDTLS_SSL_SESSION_TICKETS) ||                  \
+    !defined(MBEDTLS_SSL_ALPN) || !defined(MBEDTLS_SSL_SERVER_NAME_INDICATION) ||                  \
+    !defined(MBEDTLS_GCM_C) || !defined(MBEDTLS_CHACHAPOLY_C) ||                                   \
+    !defined(MBEDTLS_X509_CRT_WRITE_C) || !defined(MBEDTLS_THREADING_C)
+#error "this Mbed TLS is built without what Weir needs; its own default and threading will do"
+#endif
+
 #define MBEDTLS_SUITES_MAX  16
 #define MBEDTLS_SCOPE_BYTES 32
 

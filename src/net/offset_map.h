@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WEIR_NET_OFFSET_MAP_H
+#define WEIR_NET_OFFSET_MAP_H
+
+/*
+ * From offsets of the wire to those of the owner's bytes, where the two differ: TLS has records, and a
+ * record tells the peer nothing before its last byte is there. Pure.
+ */
+
+#include <stdint.h>
+
+/*
+ * Marks that are kept. With records of 16 KiB that is one for each record in 2 MiB of flight; beyond
+ * that every second mark is forgotten, and what is known becomes coarser, never wrong.
+ */
+#define WEIR__OFFSET_MARKS_MAX 128
+
+struct weir__offset_mark {
+    uint64_t wire;  /* once so many bytes of the wire are there, */
+    uint64_t plain; /* so many of the owner's are */
+};
+
+struct weir__offset_map {
+    struct weir__offset_mark passed; /* the last one that is known to be passed */
+    struct weir__offset_mark marks[WEIR__OFFSET_MARKS_MAX]; /* behind it, in order */
+    unsigned count;
+};
+
+void weir__offset_map_init(struct weir__offset_map *map);
+
+/* Both are at or past those of the last mark. */
+void weir__offset_map_add(struct weir__offset_map *map, uint64_t wire, uint64_t plain);
+
+/* Bytes of the owner's that are whole at this offset of the wire, as far as marks tell. */
+uint64_t weir__offset_map_plain(const struct weir__offset_map *map, uint64_t wire);
+
+/* Nobody will ask for less than `wire` any more. */
+void weir__offset_map_pass(struct weir__offset_map *map, uint64_t wire);
+
+#endif

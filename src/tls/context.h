@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WEIR_TLS_CONTEXT_H
+#define WEIR_TLS_CONTEXT_H
+
+/* What the TLS streams of one thread share: settings, certificates, and memory for records. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <weir/tls.h>
+
+#include "tls/record.h"
+#include "tls/vendor.h"
+
+/* Room for one full record of either version, or for several small ones. */
+#define WEIR__TLS_BUFFER_BYTES (WEIR__TLS_PLAIN_MAX + 64)
+
+/* Bytes of the wire that were made and that the kernel has not taken. */
+struct weir__tls_buffer {
+    struct weir__tls_buffer *next;
+    uint32_t start, end;
+    uint8_t data[WEIR__TLS_BUFFER_BYTES];
+};
+
+/* Buffers that are kept for the next record: what 64 responses at a time need. */
+#define WEIR__TLS_BUFFERS_KEPT_MAX 256
+
+/* Names of ciphers seen; there are no more than 3 for TLS 1.3 and 9 for 1.2. */
+#define WEIR__TLS_CIPHER_NAMES_MAX 16
+
+struct weir_tls_context {
+    const struct weir__tls_vendor *vendor;
+    struct weir__tls_vendor_context *vendor_context;
+    unsigned references; /* the owner's and one for each stream */
+    bool server;
+    enum weir_tls_kernel kernel;
+    uint32_t handshake_timeout_ms;
+    uint32_t records_max;
+    struct weir_tls_tickets *tickets; /* NULL: none */
+    uint64_t tickets_generation;      /* that the library has */
+    int key_log;                      /* descriptor; -1 = none */
+    struct weir__tls_buffer *free_buffers;
+    unsigned free_buffer_count;
+    /* Copies that streams point to for as long as they live. */
+    char cipher_names[WEIR__TLS_CIPHER_NAMES_MAX][WEIR__TLS_CIPHER_NAME_MAX];
+    char alpn[WEIR__TLS_ALPN_MAX][WEIR__TLS_ALPN_BYTES_MAX + 1];
+    unsigned cipher_name_count, alpn_count;
+    uint8_t
+        room[WEIR__TLS_PLAIN_MAX + WEIR__TLS_EXPAND_MAX]; /* an opened record, for one callback */
+};
+
+/* weir_tls_context_new with a library that is none of those compiled in: the simulation's. */
+int weir__tls_context_new_with(struct weir_tls_context **context,
+                               const struct weir__tls_vendor *vendor,
+                               const struct weir_tls_options *options,
+                               char complaint[WEIR_TLS_COMPLAINT_MAX]);
+
+void weir__tls_context_hold(struct weir_tls_context *context);
+/* A handshake begins: gives the library new ticket keys if there are any. */
+void weir__tls_context_refresh(struct weir_tls_context *context);
+/* A copy of the name that lives as long as the context. */
+const char *weir__tls_context_cipher_name(struct weir_tls_context *context, const char *name);
+const char *weir__tls_context_alpn(const struct weir_tls_context *context, const char *name);
+
+/* NULL when memory is out. */
+struct weir__tls_buffer *weir__tls_buffer_take(struct weir_tls_context *context);
+void weir__tls_buffer_give(struct weir_tls_context *context, struct weir__tls_buffer *buffer);
+
+#endif

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef WEIR_TLS_SESSION_H
+#define WEIR_TLS_SESSION_H
+
+/*
+ * One TLS connection without its socket: the handshake, which a library does, and all that comes behind
+ * it, which is Weir's own: records, alerts, KeyUpdates and their bounds. Bytes of the wire go in, or the
+ * content of records that the kernel opened; what is to be done about them comes out as events.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tls/key_schedule.h"
+#include "tls/record.h"
+#include "tls/vendor.h"
+
+/* All records of a handshake together: chains of certificates have a few kilobytes. */
+#define WEIR__TLS_HANDSHAKE_BYTES_MAX (128u << 10)
+
+/* Records without data (empty ones, warnings, tickets, KeyUpdates) between two that have some. */
+#define WEIR__TLS_QUIET_RECORDS_MAX 32
+
+/* KeyUpdates of the peer, each a few derivations of keys, beyond one for each of these bytes of data. */
+#define WEIR__TLS_KEY_UPDATES_MAX   32
+#define WEIR__TLS_KEY_UPDATE_CREDIT (1u << 20)
+
+/* A reason in words, with its zero. */
+#define WEIR__TLS_FAILURE_MAX 96
+
+/* What a session asks for. None of the calls may free it. */
+struct weir__tls_events {
+    /* The handshake's own bytes are to be sent. Returns 0 or WEIR_ENOMEM. */
+    weir__tls_emit_fn emit;
+    /*
+     * A record that is no data is to be protected and sent, behind what is being sent; `then_new_keys`:
+     * weir__tls_session_next_tx follows it. At most 5 bytes. Returns 0 or WEIR_ENOMEM.
+     */
+    int (*control)(void *context, enum weir__tls_content type, const uint8_t *content,
+                   size_t length, bool then_new_keys);
+    /* Data of the peer's. False: no more of it is wanted. */
+    bool (*plain)(void *context, const uint8_t *data, size_t length);
+    /* The handshake is done: `result` is valid during the call. Returns 0 or WEIR_ENOMEM. */
+    int (*opened)(void *context, const struct weir__tls_result *result);
+    /* The peer has said its end (close_notify). */
+    void (*closed)(void *context);
+    /* The peer has new keys, session->rx.keys: whoever opens its records needs them from now on. */
+    void (*rx_changed)(void *context);
+};
+
+struct weir__tls_session {
+    const struct weir__tls_vendor *vendor;
+    const struct weir__tls_events *events;
+    void *context;                         /* of the events */
+    struct weir__tls_handshake *handshake; /* NULL once it is not needed */
+    struct weir__tls_framer framer;
+    struct weir__tls_protector *sealer,
+        *opener; /* NULL: the kernel has that direction, or no keys yet */
+    struct weir__tls_secret tx, rx;
+    uint8_t *resumption; /* clients: what to resume with, saved when the handshake was let go */
+    uint32_t resumption_length;
+    uint32_t handshake_bytes;
+    uint32_t skip_bytes; /* of a handshake message that goes on in the next record */
+    uint32_t credit_bytes;
+    enum weir__tls_hash hash;
+    uint16_t version; /* 0: not known yet */
+    uint8_t quiet_records;
+    uint8_t key_updates;
+    bool server;
+    bool open;           /* the handshake is done */
+    bool emitted;        /* the handshake has sent something */
+    bool close_received; /* the peer's close_notify */
+    bool failed;
+    char failure[WEIR__TLS_FAILURE_MAX]; /* why, "" = it has not */
+};
+
+/*
+ * `vendor_context` outlives the session. Clients emit at once. Returns 0, WEIR_ENOMEM, WEIR_EINVAL (a
+ * server name that is none) or WEIR_ETLS.
+ */
+int weir__tls_session_init(struct weir__tls_session *session, const struct weir__tls_vendor *vendor,
+                           struct weir__tls_vendor_context *vendor_context, bool server,
+                           const char *server_name, const void *resumption,
+                           size_t resumption_length, const struct weir__tls_events *events,
+                           void *context);
+void weir__tls_session_dispose(struct weir__tls_session *session);
+
+/* A client's first flight. Returns 0, WEIR_ENOMEM or WEIR_ETLS. */
+int weir__tls_session_start(struct weir__tls_session *session);
+
+/*
+ * Takes bytes of the wire. `room` has WEIR__TLS_PLAIN_MAX + WEIR__TLS_EXPAND_MAX bytes for the time of the
+ * call. Returns 0; WEIR_ETLS: the connection is to be ended, and its alert has been asked for where there
+ * is one; WEIR_ENOTSUP: the peer has keys that cannot be had; WEIR_ENOMEM.
+ */
+int weir__tls_session_receive(struct weir__tls_session *session, const uint8_t *bytes,
+                              size_t length, uint8_t *room);
+/* Takes (a part of) a record's content that the kernel has opened. Returns the same. */
+int weir__tls_session_content(struct weir__tls_session *session, enum weir__tls_content type,
+                              const uint8_t *content, size_t length);
+/* Ends it for a reason of this side's: asks for the alert. Returns WEIR_ETLS. */
+int weir__tls_session_fail(struct weir__tls_session *session, enum weir__tls_alert alert,
+                           const char *failure);
+
+/* Asks for a KeyUpdate record with a new key behind it. Returns 0, WEIR_ENOTSUP (not TLS 1.3) or WEIR_ENOMEM. */
+int weir__tls_session_update_keys(struct weir__tls_session *session, bool request_peer);
+/* The KeyUpdate is made: session->tx.keys are the next ones, and the sealer, if there is one, has them. */
+int weir__tls_session_next_tx(struct weir__tls_session *session);
+
+/* The kernel has a direction now: forgets what user space needed for it. */
+void weir__tls_session_release(struct weir__tls_session *session,
+                               enum weir__tls_direction direction);
+
+#endif

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests/run runs in the virtual machine: all that talks to the kernel, on each kernel.
+
+Found by name, nothing to register: the patterns below, tests/vm/*_test.c, scripts
+tests/vm/*_guest_test.py, and tests/vm/*_delay_test.py for the mode in which waiting costs no time.
+WEIR_KTLS is set: a test that finds no kernel TLS there has failed.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from vm import KERNELS, ROOT, Step
+
+UNIT = ("engine*_test", "io_uring*_test", "stream*_test", "probe_test", "doctor_test", "tls_*_test",
+        "ktls_*_test")
+E2E = ("delivery_test", "doctor_test", "tls*_test", "ktls*_test")
+# Sanitizers run on the newest kernel only, where most code paths are, and without the e2e tests.
+SANITIZED_KERNEL = "new"
+STEP_SECONDS_MAX = 240.0
+BOOT_SECONDS_MAX = 420.0
+
+
+class Build(NamedTuple):
+    name: str
+    folder: str
+    environment: Mapping[str, str]
+
+
+class Boot(NamedTuple):
+    kernel: str
+    mode: str
+    steps: list[Step]
+    seconds_max: float = BOOT_SECONDS_MAX
+
+
+def _sources(folder: str, patterns: tuple[str, ...], suffix: str) -> list[str]:
+    names = sorted(path.name[: -len(suffix)] for path in (ROOT / "tests" / folder).glob("*" + suffix))
+    return [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+
+
+def _step(build: Build, program: str, command: list[str]) -> Step:
+    name = program if build.name == "release" else f"{build.name}/{program}"
+    environment = {"HOME": "/root", "LANG": "C.UTF-8", "WEIR_SLOW": "1", "WEIR_KTLS": "required",
+                   "WEIR_BUILD": build.folder, "WEIR": os.path.join(build.folder, "weir"),
+                   **build.environment}
+    return Step(name, command, environment, STEP_SECONDS_MAX)
+
+
+def _programs(build: Build) -> Iterator[Step]:
+    for kind, patterns in (("vm", ("*_test",)), ("unit", UNIT)):
+        for name in _sources(kind, patterns, ".c"):
+            path = pathlib.Path(build.folder) / "tests" / kind / name
+            yield _step(build, f"{kind}/{name}", [str(path)])
+
+
+def _scripts(build: Build, folder: str, patterns: tuple[str, ...]) -> Iterator[Step]:
+    for name in _sources(folder, patterns, ".py"):
+        script = ROOT / "tests" / folder / f"{name}.py"
+        yield _step(build, f"{folder}/{name}", [os.path.realpath(sys.executable), str(script)])
+
+
+def boots(release: Build, sanitized: Build | None, only: str = "") -> list[Boot]:
+    """The machines to start. The longest comes first: they run side by side."""
+    found = []
+    for kernel in reversed(KERNELS):
+        steps = [*_programs(release), *_scripts(release, "vm", ("*_guest_test",)),
+                 *_scripts(release, "e2e", E2E)]
+        if sanitized and kernel == SANITIZED_KERNEL:
+            steps += _programs(sanitized)
+        found.append(Boot(kernel, "smp", steps))
+    for kernel in KERNELS:
+        found.append(Boot(kernel, "virtual", list(_scripts(release, "vm", ("*_delay_test",)))))
+    chosen = [boot._replace(steps=[step for step in boot.steps if only in step.name]) for boot in found]
+    return [boot for boot in chosen if boot.steps]
