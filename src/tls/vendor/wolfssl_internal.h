@@ -23,7 +23,7 @@
 
 #include "tls/vendor/shared.h"
 
-/* Starts the library, once. Any thread. */
+/* Starts the library, once, and on each thread that is to use curves. */
 bool weir__wolfssl_is_usable(void);
 
 /*
