@@ -442,18 +442,41 @@ bool model_check_seen(void)
         const char *name;
         uint64_t count;
     } counts[] = {
-        {"delivered by tx_ack", seen.by_tx_ack},      {"delivered by tcp_info", seen.by_tcp_info},
-        {"delivered beyond 4 GiB", seen.beyond_4gib}, {"delivery unknown", seen.unknown},
-        {"failed by reset", seen.failed_reset},       {"failed by timeout", seen.failed_timeout},
-        {"failed by abort", seen.failed_abort},       {"failed by memory", seen.failed_memory},
-        {"streams closed well", seen.closed_well},    {"ends of input", seen.ends_told},
-        {"accepts failed", seen.accept_failures},     {"queues full", seen.queue_full},
-        {"files truncated", seen.truncated},          {"bytes read", seen.bytes},
+        {"delivered by tx_ack", seen.by_tx_ack},
+        {"delivered by tcp_info", seen.by_tcp_info},
+        {"delivered beyond 4 GiB", seen.beyond_4gib},
+        {"delivery unknown", seen.unknown},
+        {"failed by reset", seen.failed_reset},
+        {"failed by timeout", seen.failed_timeout},
+        {"failed by abort", seen.failed_abort},
+        {"failed by memory", seen.failed_memory},
+        {"streams closed well", seen.closed_well},
+        {"ends of input", seen.ends_told},
+        {"accepts failed", seen.accept_failures},
+        {"queues full", seen.queue_full},
+        {"files truncated", seen.truncated},
+        {"bytes read", seen.bytes},
+        {"TLS 1.2", seen.tls_1_2},
+        {"TLS 1.3", seen.tls_1_3},
+        {"TLS resumed", seen.tls_resumed},
+        {"TLS with AES-128", seen.tls_ciphers[1]},
+        {"TLS with AES-256", seen.tls_ciphers[2]},
+        {"TLS with CHACHA20", seen.tls_ciphers[3]},
+        {"delivered over TLS", seen.tls_delivered},
+        {"failed in mid-write over TLS", seen.tls_failed_partly},
+        {"KeyUpdates asked for", seen.updates_asked},
+        {"KeyUpdates not asked for", seen.updates_unasked},
+        {"storms of KeyUpdates", seen.storms},
+        {"records ran out", seen.records_ran_out},
+        {"cut off", seen.cut_off},
+        {"changed bytes", seen.tampered},
+        {"changed handshakes", seen.tampered_handshakes},
+        {"handshakes too late", seen.handshakes_late},
     };
     bool complete = true;
 
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
-        printf("  %-24s %llu\n", counts[i].name, (unsigned long long)counts[i].count);
+        printf("  %-30s %llu\n", counts[i].name, (unsigned long long)counts[i].count);
         if (counts[i].count > 0)
             continue;
         printf("FAIL: coverage: never seen: %s\n", counts[i].name);

@@ -10,7 +10,7 @@
 #include "support/tls_toy_internal.h"
 #include "tls/stream.h"
 
-#define TLS_PER_MILLE 400
+#define TLS_PER_MILLE 500
 /* A clean run asks for so few that no bound is met. */
 #define UPDATES_CLEAN_MAX 6
 
@@ -203,10 +203,6 @@ void sim_tls_check_open(const struct end *end)
     unsigned cipher;
 
     expect(weir_tls_info(end->stream, &info) == 0, "e%u: open without TLS", end->number);
-    expect(end->wire_in->tampered > weir__sim_flow_arrived(end->in) ||
-               wire_plain_at(end->wire_in, end->wire_in->tampered) > 0 ||
-               info.version == WEIR_TLS_1_3 || end->wire_in->record_count == 0,
-           "e%u: open with a changed handshake", end->number);
     cipher = strstr(info.cipher, "CHACHA20") ? 3 : strstr(info.cipher, "AES_256") ? 2 : 1;
     seen.tls_ciphers[cipher]++;
     seen.tls_1_2 += info.version == WEIR_TLS_1_2;
@@ -273,7 +269,7 @@ void sim_tls_note_closed(struct end *end, int reason)
     seen.cut_off += reason == WEIR_ECUTOFF && end->open;
     seen.handshakes_late += reason == WEIR_ETIMEDOUT && !end->open;
     seen.records_ran_out += reason == WEIR_ENOTSUP;
-    seen.updates_by_records += out->key_updates > end->key_updates;
+    seen.updates_unasked += out->key_updates > end->key_updates;
     if (reason != WEIR_ETLS)
         return;
     seen.storms += is_storm(in) && !is_tampered(in);
