@@ -59,12 +59,13 @@ struct weir__connection {
 
     struct weir_timer timer;
     uint64_t deadline_ns; /* the timer looks at it when it expires, and goes on */
-    uint64_t rate_taken;  /* bytes that the peer had taken when the present rate window began */
-    uint64_t rate_owed;   /* bytes the peer had yet to take then */
+    uint64_t rate_taken;  /* of the wire, by the peer, when the present rate window began */
+    uint64_t rate_owed;   /* of responses: bytes the peer had yet to take then */
     bool rate_assumed;    /* `rate_taken` may be more than the peer had taken */
 
-    uint64_t wire_queued; /* bytes given to the stream since it began */
-    uint64_t info_ns;     /* when the two below were asked for; 0 = never */
+    uint64_t queued_bytes; /* of responses, given to the stream since it began */
+    uint64_t wire_bytes;   /* of the wire, taken by the kernel for responses that were accepted */
+    uint64_t info_ns;      /* when the two below were asked for; 0 = never */
     uint32_t rtt_us, retransmits;
     char peer[WEIR_ADDRESS_TEXT_MAX];
 };

@@ -103,11 +103,11 @@ static enum weir__log_outcome outcome_of(const struct weir__transaction *transac
     }
 }
 
-static uint64_t body_part(const struct weir__transaction *transaction, uint64_t wire_bytes)
+static uint64_t body_part(const struct weir__transaction *transaction, uint64_t bytes)
 {
     uint64_t header_bytes = transaction->response.header_bytes;
 
-    return wire_bytes > header_bytes ? wire_bytes - header_bytes : 0;
+    return bytes > header_bytes ? bytes - header_bytes : 0;
 }
 
 static const char *protocol_of(const struct weir__transaction *transaction)
@@ -147,7 +147,7 @@ static void write_log(const struct weir__transaction *transaction)
         .user_agent = transaction->user_agent,
         .status = transaction->response.status,
         .body_bytes = body_part(transaction, transaction->accepted_bytes),
-        .wire_bytes = transaction->accepted_bytes,
+        .wire_bytes = transaction->wire_bytes,
         .engine = weir_loop_engine_name(service->loop),
         .send = transaction->uses_file ? WEIR__LOG_SEND_FILE : WEIR__LOG_SEND_COPY,
         .first_byte_ns = no_later(transaction->first_byte_ns, accepted_ns),
@@ -200,12 +200,11 @@ static void count_delivered(struct weir__transaction *transaction)
 
     if (weir_stream_delivery_info(transaction->connection->stream, &info) != 0)
         return;
-    uint64_t acked = info.wire_bytes_acked;
-    if (acked <= transaction->wire_start)
+    uint64_t acked = info.bytes_acked;
+    if (acked <= transaction->start)
         return;
-    acked -= transaction->wire_start;
-    transaction->delivered_bytes =
-        acked < transaction->wire_length ? acked : transaction->wire_length;
+    acked -= transaction->start;
+    transaction->delivered_bytes = acked < transaction->length ? acked : transaction->length;
 }
 
 static void fail(struct weir__transaction *transaction, const struct weir_write_event *event)
@@ -221,11 +220,15 @@ static void fail(struct weir__transaction *transaction, const struct weir_write_
         transaction->delivered_by = WEIR_DELIVERY_TCP_INFO;
 }
 
-static void note_first_byte(struct weir__transaction *transaction,
-                            const struct weir_write_event *event)
+/* What the kernel took of a write: once for each, when it is accepted or fails before that. */
+static void note_accepted(struct weir__transaction *transaction,
+                          const struct weir_write_event *event)
 {
     if (transaction->first_byte_ns == 0)
         transaction->first_byte_ns = event->first_byte_ns;
+    transaction->accepted_bytes += event->accepted_bytes;
+    transaction->wire_bytes += event->wire_bytes;
+    transaction->connection->wire_bytes += event->wire_bytes;
 }
 
 /* A write before the last: its own end is of interest, and its failure. */
@@ -235,8 +238,7 @@ static void on_piece(struct weir_stream *stream, void *context,
     struct weir__transaction *transaction = context;
 
     (void)stream;
-    note_first_byte(transaction, event);
-    transaction->accepted_bytes += event->accepted_bytes;
+    note_accepted(transaction, event);
     if (event->stage == WEIR_STAGE_FAILED)
         fail(transaction, event);
     transaction->writes_left--;
@@ -250,9 +252,8 @@ static void on_last(struct weir_stream *stream, void *context, const struct weir
     (void)stream;
     switch (event->stage) {
     case WEIR_STAGE_ACCEPTED:
-        note_first_byte(transaction, event);
+        note_accepted(transaction, event);
         transaction->accepted_ns = event->at_ns;
-        transaction->accepted_bytes += event->accepted_bytes;
         return;
     case WEIR_STAGE_RELEASED:
         release_response(transaction);
@@ -263,12 +264,11 @@ static void on_last(struct weir_stream *stream, void *context, const struct weir
     case WEIR_STAGE_DELIVERED:
         transaction->delivered_ns = event->at_ns;
         transaction->delivered_by = event->source;
-        transaction->delivered_bytes = transaction->wire_length;
+        transaction->delivered_bytes = transaction->length;
         break;
     case WEIR_STAGE_FAILED:
-        note_first_byte(transaction, event);
         if (transaction->accepted_ns == 0)
-            transaction->accepted_bytes += event->accepted_bytes;
+            note_accepted(transaction, event);
         fail(transaction, event);
         break;
     }
@@ -337,8 +337,8 @@ void weir__transaction_send(struct weir__transaction *transaction)
     int error;
 
     transaction->response_held = true;
-    transaction->wire_start = connection->wire_queued;
-    transaction->wire_length = response->header_bytes + response->body_bytes;
+    transaction->start = connection->queued_bytes;
+    transaction->length = response->header_bytes + response->body_bytes;
     add_memory(&piece, response->header, response->header_bytes);
     do {
         gather(&piece, response, &next);
@@ -347,7 +347,7 @@ void weir__transaction_send(struct weir__transaction *transaction)
     } while (!error && next < response->segment_count);
 
     if (!error) {
-        connection->wire_queued += transaction->wire_length;
+        connection->queued_bytes += transaction->length;
         return;
     }
     transaction->error = error;
