@@ -222,11 +222,24 @@ static struct weir__moment moment(const struct weir__connection *connection, boo
     };
 }
 
+/* The wire's bytes before the first response: a handshake, which no write of ours told of. */
+static void count_handshake(struct weir__connection *connection)
+{
+    struct weir_delivery_info info;
+
+    if (!connection->tls || connection->wire_bytes > 0)
+        return;
+    weir_stream_delivery_info(connection->stream, &info);
+    connection->wire_bytes = info.wire_bytes_accepted;
+}
+
 static void send_response(struct weir__connection *connection,
                           struct weir__transaction *transaction)
 {
     bool first = connection->transaction_count == 1;
     bool keep_alive = transaction->response.keep_alive;
+
+    count_handshake(connection);
     /* With nothing else in the works the peer has all that was queued before. */
     uint64_t start = connection->queued_bytes, wire_start = connection->wire_bytes;
 
@@ -530,11 +543,19 @@ static void begin(struct weir__connection *connection)
     struct weir__service *service = connection->service;
 
     weir__list_append(&service->connections, &connection->link);
+    if (connection->tls) {
+        int error = weir_tls_accept(connection->stream, service->tls);
+        if (error) {
+            weir_stream_abort(connection->stream, error);
+            return;
+        }
+    }
     weir_stream_read_start(connection->stream);
+    /* With TLS it is for the handshake and the first byte of a request behind it. */
     set_deadline(connection, service->options->header_timeout_ms);
 }
 
-int weir__connection_start(struct weir__service *service, struct weir_stream *stream)
+int weir__connection_start(struct weir__service *service, struct weir_stream *stream, bool tls)
 {
     static const struct weir_stream_handler handler = {
         .on_data = on_data,
@@ -551,6 +572,7 @@ int weir__connection_start(struct weir__service *service, struct weir_stream *st
     memset(connection, 0, sizeof(*connection));
     connection->service = service;
     connection->stream = stream;
+    connection->tls = tls;
     weir__list_init(&connection->transactions);
     connection->waiting =
         service->connection_count - service->waiting_count >= service->connections_max;

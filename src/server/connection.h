@@ -50,6 +50,7 @@ struct weir__connection {
     size_t input_length, input_size;
     uint64_t input_arrived_ns; /* of its first byte */
 
+    bool tls;     /* its bytes are under TLS */
     bool waiting; /* for its turn: nothing is read from it */
     bool in_body;
     bool blocked;     /* read_stop, because of one of the bounds above */
@@ -71,10 +72,10 @@ struct weir__connection {
 };
 
 /*
- * Takes a new stream over; beyond the service's limit it waits, as it would in the kernel's backlog. On
- * WEIR_ENOMEM the stream has been aborted.
+ * Takes a new stream over, with TLS if `tls`; beyond the service's limit it waits, as it would in the kernel's
+ * backlog. On WEIR_ENOMEM the stream has been aborted.
  */
-int weir__connection_start(struct weir__service *service, struct weir_stream *stream);
+int weir__connection_start(struct weir__service *service, struct weir_stream *stream, bool tls);
 
 /* One that waits has its turn. */
 void weir__connection_admit(struct weir__connection *connection);

@@ -6,6 +6,7 @@
 
 #include <weir/error.h>
 #include <weir/loop.h>
+#include <weir/tls.h>
 
 #include "core/memory.h"
 #include "server/connection.h"
@@ -123,6 +124,26 @@ static uint64_t no_later(uint64_t ns, uint64_t limit_ns)
     return limit_ns != 0 && limit_ns < ns ? limit_ns : ns;
 }
 
+static enum weir__log_send send_of(const struct weir__transaction *transaction)
+{
+    return transaction->uses_file && !transaction->sealed_here ? WEIR__LOG_SEND_FILE
+                                                               : WEIR__LOG_SEND_COPY;
+}
+
+/* A connection gets the kernel's TLS when its handshake is done, for what is received perhaps later. */
+static void fill_in_tls(const struct weir__connection *connection, struct weir__log_entry *entry)
+{
+    struct weir_tls_info info;
+
+    if (!connection->tls || weir_tls_info(connection->stream, &info) != 0)
+        return;
+    entry->tls = info.version_name;
+    entry->cipher = info.cipher;
+    entry->tls_vendor = info.vendor;
+    entry->kernel_tx = info.kernel_tx;
+    entry->kernel_rx = info.kernel_rx;
+}
+
 static void write_log(const struct weir__transaction *transaction)
 {
     struct weir__connection *connection = transaction->connection;
@@ -149,7 +170,7 @@ static void write_log(const struct weir__transaction *transaction)
         .body_bytes = body_part(transaction, transaction->accepted_bytes),
         .wire_bytes = transaction->wire_bytes,
         .engine = weir_loop_engine_name(service->loop),
-        .send = transaction->uses_file ? WEIR__LOG_SEND_FILE : WEIR__LOG_SEND_COPY,
+        .send = send_of(transaction),
         .first_byte_ns = no_later(transaction->first_byte_ns, accepted_ns),
         .accepted_ns = accepted_ns,
         .sent_ns = sent_ns,
@@ -161,6 +182,7 @@ static void write_log(const struct weir__transaction *transaction)
         .rtt_us = connection->rtt_us,
         .retransmits = connection->retransmits - transaction->retransmits_before,
     };
+    fill_in_tls(connection, &entry);
     char line[WEIR__LOG_LINE_MAX];
     size_t length = weir__log_entry_format(&entry, service->options->log_format,
                                            &service->log_clock, line, sizeof(line));
@@ -220,6 +242,15 @@ static void fail(struct weir__transaction *transaction, const struct weir_write_
         transaction->delivered_by = WEIR_DELIVERY_TCP_INFO;
 }
 
+/* Who made the records of a write is known now: the kernel may take over with a later one. */
+static void note_sealing(struct weir__transaction *transaction)
+{
+    struct weir_tls_info info;
+
+    if (weir_tls_info(transaction->connection->stream, &info) != 0 || !info.kernel_tx)
+        transaction->sealed_here = true;
+}
+
 /* What the kernel took of a write: once for each, when it is accepted or fails before that. */
 static void note_accepted(struct weir__transaction *transaction,
                           const struct weir_write_event *event)
@@ -229,6 +260,8 @@ static void note_accepted(struct weir__transaction *transaction,
     transaction->accepted_bytes += event->accepted_bytes;
     transaction->wire_bytes += event->wire_bytes;
     transaction->connection->wire_bytes += event->wire_bytes;
+    if (transaction->connection->tls && event->accepted_bytes > 0)
+        note_sealing(transaction);
 }
 
 /* A write before the last: its own end is of interest, and its failure. */

@@ -39,7 +39,8 @@ struct weir__transaction {
     uint64_t delivered_bytes;
     uint64_t wire_bytes; /* what the accepted ones are on the wire */
     uint32_t retransmits_before;
-    bool uses_file; /* a piece of a file was sent by descriptor */
+    bool uses_file;   /* a piece of a file was given to the stream by descriptor */
+    bool sealed_here; /* TLS in user space: the file's bytes were read and encrypted here */
 
     uint8_t version_major, version_minor;
     struct weir__text method, target, host, referer, user_agent;
