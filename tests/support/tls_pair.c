@@ -184,7 +184,7 @@ static int case_setup(void **state)
     c->live = memory_fail_live();
     end_init(&pair->client, pair, c->client);
     end_init(&pair->server, pair, c->server);
-    tls_tickets_fill(&pair->tickets, 1, 1);
+    tls_tickets_fill(&pair->tickets, 1, 2);
     pair->server.config.server = true;
     pair->server.config.certificates = tls_certificate(TLS_A);
     pair->server.config.certificate_count = 1;

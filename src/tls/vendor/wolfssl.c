@@ -22,6 +22,8 @@ const struct weir__tls_vendor weir__tls_wolfssl = {
     .name = "wolfssl",
     .version = wolfSSL_lib_version,
     .version_max = WEIR__TLS_1_3,
+    .lacks = WEIR__TLS_LACKS_TICKET_RENEWAL | WEIR__TLS_LACKS_OLD_RESUMPTION |
+             WEIR__TLS_LACKS_CLIENTS_IN_TICKETS,
     .context_new = weir__wolfssl_context_new,
     .context_free = weir__wolfssl_context_free,
     .context_set_tickets = weir__wolfssl_context_set_tickets,

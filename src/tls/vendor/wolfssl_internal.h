@@ -9,6 +9,8 @@
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wconversion"
+#include <wolfssl/openssl/evp.h>
+#include <wolfssl/openssl/pem.h>
 #include <wolfssl/ssl.h>
 #include <wolfssl/wolfcrypt/aes.h>
 #include <wolfssl/wolfcrypt/asn_public.h>
@@ -34,7 +36,7 @@ struct weir__tls_vendor_context {
     struct wolfssl_identity *identities; /* at least one */
     unsigned identity_count;
     bool server, verifies;
-    uint16_t version_min, version_max;
+    uint16_t version_max;
     char alpn_text[WEIR__TLS_ALPN_WIRE_MAX + 1]; /* clients: separated by commas */
     uint8_t alpn[WEIR__TLS_ALPN_WIRE_MAX];
     size_t alpn_length;
