@@ -25,6 +25,12 @@ function(weir_find_tls_vendor name)
         if(NOT (mbedtls_library AND mbedx509_library AND mbedcrypto_library AND mbedtls_headers))
             return()
         endif()
+        # The adapter is for 2.28 and its TLS 1.2: 3.x has other names for nearly everything.
+        file(STRINGS ${mbedtls_headers}/mbedtls/version.h version REGEX "define MBEDTLS_VERSION_NUMBER +0x021C")
+        if(NOT version)
+            message(STATUS "No TLS by mbedtls: it is not version 2.28")
+            return()
+        endif()
         # By name, not by path: who links libweir.a on another system has it elsewhere.
         set(libraries mbedtls mbedx509 mbedcrypto)
     else()

@@ -52,8 +52,10 @@ struct weir_tls_tickets;
 
 /**
  * `file` NULL: random keys, a new one every 12 hours, an old one good for 24 hours more. Else 1 to 4 keys
- * of 80 bytes each (16 name, 32 HMAC, 32 cipher): the first encrypts, all decrypt. Returns 0, WEIR_EINVAL or
- * WEIR_EACCESS (the file) or WEIR_ENOMEM, with one line in `complaint`.
+ * of 80 bytes each (16 name, 32 HMAC, 32 cipher): the first encrypts, all decrypt. A file that everybody can
+ * read, or others than its owner can write, is refused. Replace it by a new one of its name (rename), so that
+ * it is never seen half written. Returns 0, WEIR_EINVAL or WEIR_EACCESS (the file) or WEIR_ENOMEM, with one
+ * line in `complaint`.
  */
 WEIR_API int weir_tls_tickets_new(struct weir_tls_tickets **tickets, const char *file,
                                   char complaint[WEIR_TLS_COMPLAINT_MAX]);

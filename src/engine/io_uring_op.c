@@ -347,7 +347,7 @@ static bool advance_idle(struct weir__io_uring *engine, struct weir__op *op)
         return poll_arm(engine, op);
     else if (state->settling)
         send_settle(engine, op);
-    else if (op->kind == WEIR__OP_SEND && op->socket->tls_tx && socket_state->error)
+    else if (op->kind != WEIR__OP_RECEIVE && op->socket->tls_tx && socket_state->error)
         /* Kernel TLS would go on taking bytes on a connection that is gone. */
         weir__io_uring_finish(engine, op, socket_state->error);
     else if (op->kind == WEIR__OP_SEND_FILE)
@@ -397,9 +397,14 @@ void weir__io_uring_ready_run(struct weir__io_uring *engine)
 /* What a request that failed means to its operation. */
 static int failure_of(struct weir__op *op, int result)
 {
-    if (op->kind == WEIR__OP_RECEIVE)
-        return weir__ktls_receive_failed(op->socket, -result);
-    return weir__ktls_send_failed(op->socket, -result);
+    int error;
+
+    if (op->kind != WEIR__OP_RECEIVE)
+        return weir__ktls_send_failed(op->socket, -result);
+    error = weir__ktls_receive_failed(op->socket, -result);
+    if (weir__is_receive_result(error) && error != WEIR__RECEIVE_KEY_EXPIRED)
+        uring_socket_state_of(op->socket)->tls_error = error;
+    return error;
 }
 
 static void send_failed(struct weir__io_uring *engine, struct weir__op *op, int result)
@@ -638,6 +643,15 @@ void weir__io_uring_request_completed(struct weir__io_uring *engine, uint64_t da
         ready_add(engine, op);
 }
 
+/* Whether what is known of kernel TLS makes it pointless to ask the kernel. */
+static bool tls_decides(struct weir__op *op)
+{
+    const struct uring_socket_state *state = uring_socket_state_of(op->socket);
+
+    return (op->kind == WEIR__OP_RECEIVE && state->tls_error) ||
+           (op->socket->tls_tx && state->error);
+}
+
 void weir__io_uring_op_start(struct weir__io_uring *engine, struct weir__op *op)
 {
     struct weir__op **role = role_of(op);
@@ -647,7 +661,8 @@ void weir__io_uring_op_start(struct weir__io_uring *engine, struct weir__op *op)
     memset(uring_state_of(op), 0, sizeof(struct uring_state));
     *role = op;
     op->in_flight = true;
-    if (op->kind == WEIR__OP_SEND_FILE || op->kind == WEIR__OP_WATCH || !main_arm(engine, op))
+    if (op->kind == WEIR__OP_SEND_FILE || op->kind == WEIR__OP_WATCH || tls_decides(op) ||
+        !main_arm(engine, op))
         ready_add(engine, op);
 }
 

@@ -30,6 +30,7 @@ enum weir__probe_id {
     WEIR__PROBE_URING_CQE_MIXED,
     WEIR__PROBE_URING_TX_TIMESTAMP,
     WEIR__PROBE_URING_SEND_ZEROCOPY,
+    WEIR__PROBE_URING_KTLS, /* multishot recvmsg on a socket with kernel TLS */
     WEIR__PROBE_STAMP_SCHEDULED,
     WEIR__PROBE_STAMP_SENT,
     WEIR__PROBE_STAMP_ACKED,
@@ -39,6 +40,12 @@ enum weir__probe_id {
     WEIR__PROBE_TCP_INFO_ACKED,
     WEIR__PROBE_SEND_FILE,
     WEIR__PROBE_ZEROCOPY,
+    WEIR__PROBE_KTLS,       /* TLS can be put between a socket and TCP */
+    WEIR__PROBE_KTLS_1_3,   /* its text lists the ciphers */
+    WEIR__PROBE_KTLS_1_2,   /* the same */
+    WEIR__PROBE_KTLS_REKEY, /* keys can be changed: TLS 1.3's KeyUpdate */
+    WEIR__PROBE_KTLS_STAMP, /* transmit stamps */
+    WEIR__PROBE_KTLS_STAT,  /* the kernel's own count of such sockets */
     WEIR__PROBE_OPENAT2,
     WEIR__PROBE_REUSE_PORT,
     WEIR__PROBE_COUNT,

@@ -40,8 +40,7 @@ static bool stamping_set(struct weir__probe *probe, int descriptor, unsigned fla
     return false;
 }
 
-/* The next message of the error queue, or false if none comes in time. */
-static bool error_take(int descriptor, struct sock_extended_err *error)
+bool weir__probe_error_take(int descriptor, struct sock_extended_err *error)
 {
     struct pollfd wait_for = {.fd = descriptor};
     char control[256];
@@ -62,7 +61,7 @@ static bool error_take(int descriptor, struct sock_extended_err *error)
 static bool stamp_take(struct weir__probe *probe, int descriptor, unsigned kind, uint32_t *key)
 {
     struct sock_extended_err error;
-    while (error_take(descriptor, &error)) {
+    while (weir__probe_error_take(descriptor, &error)) {
         if (error.ee_origin == SO_EE_ORIGIN_TIMESTAMPING && error.ee_info == kind) {
             *key = error.ee_data;
             return true;
@@ -244,7 +243,7 @@ void weir__probe_zerocopy(struct weir__probe *probe)
             weir__probe_refused(probe, "send MSG_ZEROCOPY", errno);
     } else {
         recv(pair[1], bytes, sizeof(bytes), 0);
-        if (!error_take(pair[0], &error) || error.ee_origin != SO_EE_ORIGIN_ZEROCOPY)
+        if (!weir__probe_error_take(pair[0], &error) || error.ee_origin != SO_EE_ORIGIN_ZEROCOPY)
             weir__probe_lacks(probe, "the kernel never gives the memory back");
         else if (error.ee_code & SO_EE_CODE_ZEROCOPY_COPIED)
             weir__probe_works(probe,

@@ -30,6 +30,12 @@ int weir__probe_listener(struct weir__probe *probe, int flag);
 /* Connects to that listener. Returns -1 after it said why. */
 int weir__probe_connect(struct weir__probe *probe, int listener);
 
+struct sock_extended_err;
+/* The next message of a socket's error queue, or false if none comes in time. */
+bool weir__probe_error_take(int descriptor, struct sock_extended_err *error);
+/* A connection that has kernel TLS from `pair[0]` to `pair[1]`. False: it said why. */
+bool weir__probe_ktls_pair(struct weir__probe *probe, int pair[2]);
+
 /* One function per probe. */
 void weir__probe_uring_setup(struct weir__probe *probe);
 void weir__probe_uring_defer_taskrun(struct weir__probe *probe);
@@ -42,6 +48,13 @@ void weir__probe_uring_cancel(struct weir__probe *probe);
 void weir__probe_uring_cqe_mixed(struct weir__probe *probe);
 void weir__probe_uring_tx_timestamp(struct weir__probe *probe);
 void weir__probe_uring_send_zerocopy(struct weir__probe *probe);
+void weir__probe_uring_ktls(struct weir__probe *probe);
+void weir__probe_ktls(struct weir__probe *probe);
+void weir__probe_ktls_1_3(struct weir__probe *probe);
+void weir__probe_ktls_1_2(struct weir__probe *probe);
+void weir__probe_ktls_rekey(struct weir__probe *probe);
+void weir__probe_ktls_stamp(struct weir__probe *probe);
+void weir__probe_ktls_stat(struct weir__probe *probe);
 void weir__probe_stamp_scheduled(struct weir__probe *probe);
 void weir__probe_stamp_sent(struct weir__probe *probe);
 void weir__probe_stamp_acked(struct weir__probe *probe);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <linux/net_tstamp.h>
+#include <linux/tls.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,10 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* It uses struct timespec without declaring it. */
-#include <linux/errqueue.h>
-
 #include "engine/io_uring.h"
+#include "engine/ktls.h"
 #include "engine/probe_try.h"
 
 #define RING_ENTRIES  8
@@ -28,6 +27,7 @@
 #define NOTICE_ZEROCOPY_COPIED     (1u << 31)
 
 static const char message_bytes[MESSAGE_BYTES] = "weir";
+static char buffer_memory[BUFFER_COUNT][BUFFER_BYTES];
 
 static int number_read(const char *path)
 {
@@ -103,7 +103,6 @@ static bool success_take(struct weir__probe *probe, struct io_uring *ring,
 
 static struct io_uring_buf_ring *buffers_open(struct weir__probe *probe, struct io_uring *ring)
 {
-    static char memory[BUFFER_COUNT][BUFFER_BYTES];
     struct io_uring_buf_ring *buffers = aligned_alloc(4096, 4096);
     struct io_uring_buf_reg registration = {.ring_addr = (uintptr_t)buffers,
                                             .ring_entries = BUFFER_COUNT};
@@ -116,7 +115,7 @@ static struct io_uring_buf_ring *buffers_open(struct weir__probe *probe, struct 
         return NULL;
     }
     for (unsigned short i = 0; i < BUFFER_COUNT; i++)
-        io_uring_buf_ring_add(buffers, memory[i], BUFFER_BYTES, i, BUFFER_COUNT - 1, i);
+        io_uring_buf_ring_add(buffers, buffer_memory[i], BUFFER_BYTES, i, BUFFER_COUNT - 1, i);
     io_uring_buf_ring_advance(buffers, BUFFER_COUNT);
     return buffers;
 }
@@ -218,6 +217,51 @@ void weir__probe_uring_receive_multishot(struct weir__probe *probe)
 void weir__probe_uring_recvmsg_multishot(struct weir__probe *probe)
 {
     receive_try(probe, true, false);
+}
+
+/* Sends a record that is no application data. */
+static bool alert_send(int descriptor)
+{
+    char control[CMSG_SPACE(sizeof(uint8_t))] = {0}, bytes[2] = {0};
+    struct iovec part = {.iov_base = bytes, .iov_len = sizeof(bytes)};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control,
+                             .msg_controllen = sizeof(control)};
+    struct cmsghdr *type = CMSG_FIRSTHDR(&message);
+    type->cmsg_level = SOL_TLS;
+    type->cmsg_type = TLS_SET_RECORD_TYPE;
+    type->cmsg_len = CMSG_LEN(sizeof(uint8_t));
+    *CMSG_DATA(type) = WEIR__TLS_ALERT;
+    return sendmsg(descriptor, &message, MSG_NOSIGNAL) == sizeof(bytes);
+}
+
+/* Data, an alert, data: each must come by itself, and the second must say what it is. */
+void weir__probe_uring_ktls(struct weir__probe *probe)
+{
+    struct msghdr header = {.msg_controllen = CMSG_SPACE(sizeof(uint8_t))};
+    struct io_uring ring;
+    struct io_uring_cqe taken;
+    int pair[2];
+    if (!weir__probe_ktls_pair(probe, pair) || !ring_open(probe, &ring, 0) ||
+        buffers_open(probe, &ring) == NULL)
+        return;
+    struct io_uring_sqe *entry = io_uring_get_sqe(&ring);
+    io_uring_prep_recvmsg_multishot(entry, pair[1], &header, 0);
+    entry->flags |= IOSQE_BUFFER_SELECT;
+    for (int i = 0; i < 3; i++) {
+        if (!(i == 1 ? alert_send(pair[0]) : peer_sends(probe, pair[0])) ||
+            !success_take(probe, &ring, &taken, true))
+            return;
+        void *buffer = buffer_memory[taken.flags >> IORING_CQE_BUFFER_SHIFT];
+        struct io_uring_recvmsg_out *out = io_uring_recvmsg_validate(buffer, taken.res, &header);
+        struct cmsghdr *type = out ? io_uring_recvmsg_cmsg_firsthdr(out, &header) : NULL;
+        if (!type || weir__ktls_record_type(type) != (i == 1 ? WEIR__TLS_ALERT : 0)) {
+            weir__probe_lacks(probe, "records come without their type");
+            return;
+        }
+    }
+    weir__probe_works(probe, "%s", "");
 }
 
 void weir__probe_uring_sendmsg(struct weir__probe *probe)

@@ -15,8 +15,8 @@
 #define ACCEPTS_PER_ROUND 64
 #define STAMPS_PER_ROUND  16
 
-/* How often a level-triggered poller's socket that is shut on both sides is asked for what is left.
- */
+/* How often a level-triggered poller's socket is asked, of which the poller says too much: one that is shut
+ * on both sides, or has a part of a record. */
 #define LINGER_CHECK_NS (10 * UINT64_C(1000000))
 
 /* What is kept with an operation in flight. */
@@ -88,7 +88,7 @@ static unsigned interest_of(const struct weir__readiness *engine, struct weir__s
      * stamp. */
     if (engine->poller->edge_triggered)
         return WEIR__READY_IN | (state->blocked ? WEIR__READY_OUT : 0u);
-    if (socket->reader && !(state->ready & WEIR__READY_IN))
+    if (socket->reader && !(state->ready & WEIR__READY_IN) && !state->naps)
         interest |= WEIR__READY_IN;
     if (socket->writer && !(state->ready & WEIR__READY_OUT))
         interest |= WEIR__READY_OUT;
@@ -198,17 +198,37 @@ static void tls_error_note(struct weir__readiness *engine, struct weir__socket *
         enqueue(&engine->ready, socket->reader);
 }
 
-/* Nothing, not even the end of a record. */
+static void looked_at_soon(struct weir__readiness *engine, struct weir__op_queue *queue,
+                           struct weir__op *op)
+{
+    if (!engine->lingering.first && !engine->napping.first)
+        engine->linger_check_ns = weir__clock_now_ns(&engine->engine) + LINGER_CHECK_NS;
+    enqueue(queue, op);
+}
+
+/*
+ * Before Linux 6.5 or so, poll says that a socket with kernel TLS is readable when a part of a record is
+ * there, which recvmsg does not give. A level-triggered poller would say so for as long as the rest does not
+ * come, so it is not asked for a while.
+ */
+static void receive_nap(struct weir__readiness *engine, struct weir__op *op)
+{
+    weir__readiness_socket(op->socket)->naps = true;
+    looked_at_soon(engine, &engine->napping, op);
+}
+
 static void receive_nothing(struct weir__readiness *engine, struct weir__op *op)
 {
     struct weir__socket *socket = op->socket;
-    int error = weir__readiness_socket(socket)->tls_error;
+    struct weir__readiness_socket *state = weir__readiness_socket(socket);
 
-    not_ready(socket, WEIR__READY_IN);
-    if (error != 0) {
-        finish(engine, op, error);
+    if (state->tls_error != 0) {
+        finish(engine, op, state->tls_error);
         return;
     }
+    not_ready(socket, WEIR__READY_IN);
+    if (state->in_told && socket->tls_rx && !engine->poller->edge_triggered)
+        receive_nap(engine, op);
     (void)interest_update(engine, socket);
 }
 
@@ -233,6 +253,7 @@ static void receive_process(struct weir__readiness *engine, struct weir__op *op)
 
     if (length > 0) {
         completion.result = length;
+        weir__readiness_socket(socket)->in_told = false;
         if (receive_emptied(engine, socket, length))
             not_ready(socket, WEIR__READY_IN);
         else
@@ -242,6 +263,8 @@ static void receive_process(struct weir__readiness *engine, struct weir__op *op)
     } else if (length == WEIR__WOULD_BLOCK) {
         receive_nothing(engine, op);
     } else if (weir__is_receive_result(length)) {
+        if (length != WEIR__RECEIVE_KEY_EXPIRED)
+            weir__readiness_socket(socket)->tls_error = (int)length;
         finish(engine, op, length);
     } else {
         finish(engine, op, connection_result(socket, length));
@@ -323,10 +346,8 @@ static void watch_linger(struct weir__readiness *engine, struct weir__op *op)
 {
     if (engine->poller->edge_triggered)
         return;
-    if (!engine->lingering.first)
-        engine->linger_check_ns = weir__clock_now_ns(&engine->engine) + LINGER_CHECK_NS;
     weir__readiness_socket(op->socket)->lingers = true;
-    enqueue(&engine->lingering, op);
+    looked_at_soon(engine, &engine->lingering, op);
     (void)interest_update(engine, op->socket);
 }
 
@@ -460,6 +481,8 @@ void weir__readiness_signal(struct weir__readiness *engine, struct weir__socket 
     if (end)
         ready |= WEIR__READY_IN | WEIR__READY_OUT;
     state->ready |= (uint8_t)ready;
+    if (ready & WEIR__READY_IN)
+        state->in_told = true;
     if (socket->reader && state->ready & WEIR__READY_IN)
         enqueue(&engine->ready, socket->reader);
     if (socket->writer && state->ready & WEIR__READY_OUT)
@@ -560,15 +583,25 @@ void weir__readiness_cancel(struct weir__engine *base, struct weir__op *op)
 
     assert(op->in_flight);
     state_of(op)->cancelled = true;
-    if (op->kind == WEIR__OP_WATCH && weir__readiness_socket(op->socket)->lingers)
+    if (op->kind == WEIR__OP_WATCH ? weir__readiness_socket(op->socket)->lingers
+                                   : weir__readiness_socket(op->socket)->naps)
         engine->linger_check_ns = 0;
     enqueue(op->kind == WEIR__OP_WATCH ? &engine->watchers : &engine->ready, op);
 }
 
-/* Gives those that linger their turn when it is time; otherwise shortens the wait to that time. */
+static void nap_end(struct weir__readiness *engine, struct weir__op *op)
+{
+    struct weir__readiness_socket *state = weir__readiness_socket(op->socket);
+
+    state->naps = state->in_told = false;
+    state->ready |= WEIR__READY_IN;
+    enqueue(&engine->ready, op);
+}
+
+/* Gives those that linger or nap their turn when it is time; else shortens the wait to that time. */
 static uint64_t linger_check(struct weir__readiness *engine, uint64_t timeout_ns)
 {
-    if (!engine->lingering.first)
+    if (!engine->lingering.first && !engine->napping.first)
         return timeout_ns;
     uint64_t now = weir__clock_now_ns(&engine->engine);
     if (now < engine->linger_check_ns) {
@@ -577,6 +610,8 @@ static uint64_t linger_check(struct weir__readiness *engine, uint64_t timeout_ns
     }
     while (engine->lingering.first)
         enqueue(&engine->watchers, dequeue(&engine->lingering));
+    while (engine->napping.first)
+        nap_end(engine, dequeue(&engine->napping));
     return timeout_ns;
 }
 
@@ -634,6 +669,7 @@ void weir__readiness_dispose(struct weir__readiness *engine)
     assert(!engine->ready.first);
     assert(!engine->watchers.first);
     assert(!engine->lingering.first);
+    assert(!engine->napping.first);
     weir__release(engine->buffer);
 }
 

@@ -60,6 +60,7 @@ struct weir__readiness {
     struct weir__op_queue ready;     /* can complete, or find out whether they can */
     struct weir__op_queue watchers;  /* have stamps or an end to look for */
     struct weir__op_queue lingering; /* see watch_linger in readiness.c */
+    struct weir__op_queue napping;   /* see receive_nap there */
     uint64_t linger_check_ns;
     unsigned completed; /* completions in this wait */
     bool polled;        /* the last wait asked the poller */
@@ -75,6 +76,8 @@ struct weir__readiness_socket {
     bool added;            /* the poller has it */
     bool blocked; /* it was not writable once: from then on an edge-triggered poller says OUT */
     bool lingers;
+    bool in_told; /* the poller said READY_IN, and nothing has been received since */
+    bool naps;    /* see receive_nap in readiness.c */
 };
 
 static inline struct weir__readiness_socket *weir__readiness_socket(struct weir__socket *socket)

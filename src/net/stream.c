@@ -13,7 +13,7 @@
 #define NS_PER_MS            1000000u
 
 static void run(struct weir__deferred *deferred);
-static void on_close_deadline(struct weir_timer *timer);
+static void on_deadline(struct weir_timer *timer);
 
 void weir_stream_options_init(struct weir_stream_options *options)
 {
@@ -43,7 +43,7 @@ static struct weir_stream *stream_new(struct weir_loop *loop,
     stream->no_delay = options->no_delay;
     stream->deferred.run = run;
     stream->held_end = &stream->held_first;
-    weir_timer_init(&stream->close_timer, loop, on_close_deadline, stream);
+    weir_timer_init(&stream->deadline_timer, loop, on_deadline, stream);
     weir__stream_send_init(stream, options);
     return stream;
 }
@@ -286,9 +286,10 @@ void weir__stream_end(struct weir_stream *stream, int reason, bool reset)
     if (stream->dying)
         return;
     stream->dying = true;
-    stream->reason = reason;
+    /* What the transport failed for came first. */
+    stream->reason = stream->close_reason ? stream->close_reason : reason;
     stream->reset = reset;
-    weir_timer_stop(&stream->close_timer);
+    weir_timer_stop(&stream->deadline_timer);
     cancel_if_in_flight(stream, &stream->receive_op);
     cancel_if_in_flight(stream, &stream->send_op);
     cancel_if_in_flight(stream, &stream->watch_op);
@@ -355,21 +356,25 @@ static void run(struct weir__deferred *deferred)
     if (!stream->dying)
         shut_if_due(stream);
     if (is_settled(stream))
-        weir__stream_end(stream, stream->close_reason, false);
+        weir__stream_end(stream, 0, false);
     if (stream->dying)
         finish(stream);
 }
 
-static void on_close_deadline(struct weir_timer *timer)
+static void on_deadline(struct weir_timer *timer)
 {
     struct weir_stream *stream = timer->context;
     bool undelivered;
     int reason;
 
+    if (!stream->closing) { /* the transport's beginning */
+        weir__stream_end(stream, WEIR_ETIMEDOUT, true);
+        return;
+    }
     weir__stream_count(stream);
     undelivered = stream->write_count > 0;
     reason = undelivered ? WEIR_ETIMEDOUT : 0;
-    weir__stream_end(stream, stream->close_reason ? stream->close_reason : reason, undelivered);
+    weir__stream_end(stream, reason, undelivered);
 }
 
 void weir_stream_shutdown(struct weir_stream *stream)
@@ -384,7 +389,7 @@ static void begin_closing(struct weir_stream *stream, int reason, uint64_t deadl
     stream->close_reason = reason;
     stream->shut_wanted = true;
     drop_held(stream);
-    weir_timer_start(&stream->close_timer, deadline_ms);
+    weir_timer_start(&stream->deadline_timer, deadline_ms);
     weir__stream_defer(stream);
 }
 
@@ -399,8 +404,8 @@ static void shorten_closing(struct weir_stream *stream, uint64_t deadline_ms)
 {
     uint64_t now_ms = weir_loop_now_ns(stream->loop) / NS_PER_MS;
 
-    if (now_ms + deadline_ms < stream->close_timer.expires_ms)
-        weir_timer_start(&stream->close_timer, deadline_ms);
+    if (now_ms + deadline_ms < stream->deadline_timer.expires_ms)
+        weir_timer_start(&stream->deadline_timer, deadline_ms);
 }
 
 void weir_stream_close(struct weir_stream *stream, uint64_t deadline_ms)
@@ -411,7 +416,7 @@ void weir_stream_close(struct weir_stream *stream, uint64_t deadline_ms)
         weir__stream_end(stream, WEIR_EABORTED, false);
     else if (!stream->closing && !stream->dying)
         begin_closing(stream, 0, deadline_ms);
-    else if (stream->close_reason != 0 && weir_timer_is_started(&stream->close_timer))
+    else if (stream->close_reason != 0 && weir_timer_is_started(&stream->deadline_timer))
         /* Behind a failure the owner may not want to wait for as long. */
         shorten_closing(stream, deadline_ms);
 }
@@ -434,8 +439,16 @@ void weir__stream_set_transport(struct weir_stream *stream, struct weir__transpo
     weir__stream_defer(stream);
 }
 
+void weir__stream_set_deadline(struct weir_stream *stream, uint64_t delay_ms)
+{
+    if (!stream->closing && !stream->dying)
+        weir_timer_start(&stream->deadline_timer, delay_ms);
+}
+
 void weir__stream_opened(struct weir_stream *stream)
 {
+    if (!stream->closing)
+        weir_timer_stop(&stream->deadline_timer);
     stream->open_to_tell = true;
     weir__stream_defer(stream);
 }

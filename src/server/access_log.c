@@ -314,6 +314,32 @@ static char *put_json_head(char *at, const struct weir__log_entry *entry,
     return put_json_string(at, &entry->target, TARGET_BYTES_MAX);
 }
 
+/* Of our own making: a text that needs no escape, or NULL. */
+static char *put_json_name(char *at, const char *name)
+{
+    if (!name)
+        return PUT(at, "null");
+    *at++ = '"';
+    at = put_text(at, name);
+    *at++ = '"';
+    return at;
+}
+
+static char *put_json_tls(char *at, const struct weir__log_entry *entry)
+{
+    if (!entry->tls)
+        return PUT(at, ",\"tls\":null,\"cipher\":null,\"tls_vendor\":null,\"ktls\":\"none\"");
+    at = PUT(at, ",\"tls\":");
+    at = put_json_name(at, entry->tls);
+    at = PUT(at, ",\"cipher\":");
+    at = put_json_name(at, entry->cipher);
+    at = PUT(at, ",\"tls_vendor\":");
+    at = put_json_name(at, entry->tls_vendor);
+    if (!entry->kernel_tx)
+        return PUT(at, ",\"ktls\":\"none\"");
+    return entry->kernel_rx ? PUT(at, ",\"ktls\":\"tx+rx\"") : PUT(at, ",\"ktls\":\"tx\"");
+}
+
 static char *put_json_response(char *at, const struct weir__log_entry *entry)
 {
     at = PUT(at, ",\"status\":");
@@ -322,8 +348,8 @@ static char *put_json_response(char *at, const struct weir__log_entry *entry)
     at = put_number(at, entry->body_bytes);
     at = PUT(at, ",\"wire_bytes\":");
     at = put_number(at, entry->wire_bytes);
-    at = PUT(at,
-             ",\"tls\":null,\"cipher\":null,\"tls_vendor\":null,\"ktls\":\"none\",\"engine\":\"");
+    at = put_json_tls(at, entry);
+    at = PUT(at, ",\"engine\":\"");
     at = put_text(at, entry->engine);
     at = PUT(at, "\",\"send\":\"");
     at = put_text(at, send_name(entry->send));

@@ -54,6 +54,12 @@ struct weir__log_entry {
     uint64_t body_bytes;      /* of these, the body's */
     uint64_t delivered_bytes; /* of the body, known to have reached the peer */
 
+    /* NULL on a plain connection. */
+    const char *tls;    /* "TLSv1.3" */
+    const char *cipher; /* IANA's name */
+    const char *tls_vendor;
+    bool kernel_tx, kernel_rx; /* the kernel protects what is sent, opens what is received */
+
     const char *engine;
     enum weir__log_send send;
     enum weir__log_outcome outcome;

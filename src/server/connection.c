@@ -59,21 +59,25 @@ void weir__connection_refresh_info(struct weir__connection *connection)
     connection->retransmits = info.retransmits;
 }
 
-/* What the peer has taken: acknowledged where that is known, else what its kernel let us send. */
-static uint64_t bytes_taken(struct weir__connection *connection)
+/*
+ * What the peer has taken: acknowledged where that is known, else what its kernel let us send. Its pace is
+ * measured on the wire, where every byte counts: of a response only whole records do, 16 KiB of TLS, which
+ * at the least rate allowed take longer than a window.
+ */
+static void ask_taken(struct weir__connection *connection, uint64_t *wire, uint64_t *bytes)
 {
     struct weir_delivery_info info;
+    bool known = weir_stream_delivery_info(connection->stream, &info) == 0;
 
-    if (weir_stream_delivery_info(connection->stream, &info) == 0)
-        return info.wire_bytes_acked;
-    return connection->wire_queued - weir_stream_queued_bytes(connection->stream);
+    *wire = known ? info.wire_bytes_acked : info.wire_bytes_accepted;
+    *bytes = known ? info.bytes_acked : info.bytes_accepted;
 }
 
-/* `taken`: how many bytes the peer has taken by now. */
-static void begin_rate_window(struct weir__connection *connection, uint64_t taken)
+/* `wire`, `bytes`: of the wire and of responses, taken by the peer by now. */
+static void begin_rate_window(struct weir__connection *connection, uint64_t wire, uint64_t bytes)
 {
-    connection->rate_taken = taken;
-    connection->rate_owed = connection->wire_queued - taken;
+    connection->rate_taken = wire;
+    connection->rate_owed = connection->queued_bytes - bytes;
     connection->rate_assumed = false;
     set_deadline(connection, connection->service->options->send_timeout_ms);
 }
@@ -88,15 +92,17 @@ static void abort_for_timeout(struct weir__connection *connection)
 static void end_rate_window(struct weir__connection *connection)
 {
     const struct weir__options *options = connection->service->options;
-    uint64_t total = bytes_taken(connection);
-    uint64_t taken = total > connection->rate_taken ? total - connection->rate_taken : 0;
+    uint64_t wire, bytes;
+
+    ask_taken(connection, &wire, &bytes);
+    uint64_t taken = wire > connection->rate_taken ? wire - connection->rate_taken : 0;
     uint64_t due = options->rate_min_bytes_per_second * options->send_timeout_ms / 1000u;
 
     if (due == 0)
         due = 1;
     if (connection->rate_assumed ||
         taken >= (due < connection->rate_owed ? due : connection->rate_owed))
-        begin_rate_window(connection, total);
+        begin_rate_window(connection, wire, bytes);
     else
         abort_for_timeout(connection);
 }
@@ -216,19 +222,32 @@ static struct weir__moment moment(const struct weir__connection *connection, boo
     };
 }
 
+/* The wire's bytes before the first response: a handshake, which no write of ours told of. */
+static void count_handshake(struct weir__connection *connection)
+{
+    struct weir_delivery_info info;
+
+    if (!connection->tls || connection->wire_bytes > 0)
+        return;
+    weir_stream_delivery_info(connection->stream, &info);
+    connection->wire_bytes = info.wire_bytes_accepted;
+}
+
 static void send_response(struct weir__connection *connection,
                           struct weir__transaction *transaction)
 {
     bool first = connection->transaction_count == 1;
     bool keep_alive = transaction->response.keep_alive;
+
+    count_handshake(connection);
     /* With nothing else in the works the peer has all that was queued before. */
-    uint64_t transaction_start = connection->wire_queued;
+    uint64_t start = connection->queued_bytes, wire_start = connection->wire_bytes;
 
     weir__transaction_send(transaction);
     if (!keep_alive && !weir_stream_is_closing(connection->stream))
         finish_after_responses(connection);
     if (first && !weir_stream_is_closing(connection->stream)) {
-        begin_rate_window(connection, transaction_start);
+        begin_rate_window(connection, wire_start, start);
         /* A response whose delivery nobody waits for is over when the kernel has it. */
         connection->rate_assumed = !connection->service->options->delivery;
     }
@@ -524,11 +543,19 @@ static void begin(struct weir__connection *connection)
     struct weir__service *service = connection->service;
 
     weir__list_append(&service->connections, &connection->link);
+    if (connection->tls) {
+        int error = weir_tls_accept(connection->stream, service->tls);
+        if (error) {
+            weir_stream_abort(connection->stream, error);
+            return;
+        }
+    }
     weir_stream_read_start(connection->stream);
+    /* With TLS it is for the handshake and the first byte of a request behind it. */
     set_deadline(connection, service->options->header_timeout_ms);
 }
 
-int weir__connection_start(struct weir__service *service, struct weir_stream *stream)
+int weir__connection_start(struct weir__service *service, struct weir_stream *stream, bool tls)
 {
     static const struct weir_stream_handler handler = {
         .on_data = on_data,
@@ -545,6 +572,7 @@ int weir__connection_start(struct weir__service *service, struct weir_stream *st
     memset(connection, 0, sizeof(*connection));
     connection->service = service;
     connection->stream = stream;
+    connection->tls = tls;
     weir__list_init(&connection->transactions);
     connection->waiting =
         service->connection_count - service->waiting_count >= service->connections_max;

@@ -50,6 +50,7 @@ struct weir__connection {
     size_t input_length, input_size;
     uint64_t input_arrived_ns; /* of its first byte */
 
+    bool tls;     /* its bytes are under TLS */
     bool waiting; /* for its turn: nothing is read from it */
     bool in_body;
     bool blocked;     /* read_stop, because of one of the bounds above */
@@ -59,21 +60,22 @@ struct weir__connection {
 
     struct weir_timer timer;
     uint64_t deadline_ns; /* the timer looks at it when it expires, and goes on */
-    uint64_t rate_taken;  /* bytes that the peer had taken when the present rate window began */
-    uint64_t rate_owed;   /* bytes the peer had yet to take then */
+    uint64_t rate_taken;  /* of the wire, by the peer, when the present rate window began */
+    uint64_t rate_owed;   /* of responses: bytes the peer had yet to take then */
     bool rate_assumed;    /* `rate_taken` may be more than the peer had taken */
 
-    uint64_t wire_queued; /* bytes given to the stream since it began */
-    uint64_t info_ns;     /* when the two below were asked for; 0 = never */
+    uint64_t queued_bytes; /* of responses, given to the stream since it began */
+    uint64_t wire_bytes;   /* of the wire, taken by the kernel for responses that were accepted */
+    uint64_t info_ns;      /* when the two below were asked for; 0 = never */
     uint32_t rtt_us, retransmits;
     char peer[WEIR_ADDRESS_TEXT_MAX];
 };
 
 /*
- * Takes a new stream over; beyond the service's limit it waits, as it would in the kernel's backlog. On
- * WEIR_ENOMEM the stream has been aborted.
+ * Takes a new stream over, with TLS if `tls`; beyond the service's limit it waits, as it would in the kernel's
+ * backlog. On WEIR_ENOMEM the stream has been aborted.
  */
-int weir__connection_start(struct weir__service *service, struct weir_stream *stream);
+int weir__connection_start(struct weir__service *service, struct weir_stream *stream, bool tls);
 
 /* One that waits has its turn. */
 void weir__connection_admit(struct weir__connection *connection);

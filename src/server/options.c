@@ -11,6 +11,7 @@
 #define CONNECTIONS_MAX 10000000u
 #define TIMEOUT_S_MAX   86400u
 #define RATE_MAX        1000000000000u
+#define TLS_RECORDS_MAX ((1u << 24) - (1u << 16)) /* libweir's own bound */
 
 #define HELP_GENERAL                                                                               \
     "Weir, a file server that knows when the last byte arrived.\n"                                 \
@@ -26,7 +27,8 @@
     "Serves the folder DIR (default: the current one) over HTTP/1.1.\n"                            \
     "\n"                                                                                           \
     "  --listen ADDR:PORT         where to listen; may be given up to 16 times\n"                  \
-    "                             (default 127.0.0.1:8080)\n"                                      \
+    "                             (default 127.0.0.1:8080, unless --listen-tls is given)\n"        \
+    "  --listen-tls ADDR:PORT     the same with TLS (https)\n"                                     \
     "  --delivery on|off          find out when each response was delivered (default on)\n"        \
     "  --engine auto|io_uring|epoll|poll\n"                                                        \
     "                             how to talk to the kernel (default auto: the best that works)\n" \
@@ -43,10 +45,30 @@
     "                             timeout, is cut off (default 500)\n"                             \
     "  --send-timeout SECONDS     over which that is measured; who takes nothing for so long is\n" \
     "                             always cut off (default 30)\n"                                   \
-    "  --drain-timeout SECONDS    for open connections to end after SIGQUIT (default 30)\n"        \
+    "  --drain-timeout SECONDS    for open connections to end after SIGQUIT (default 30)\n"
+
+#define HELP_SERVE_TLS                                                                             \
+    "\n"                                                                                           \
+    "With --listen-tls:\n"                                                                         \
+    "  --cert FILE --key FILE     a certificate with its chain, and its key, as PEM; up to 16\n"   \
+    "                             pairs, chosen by the name that the client asks for. Without\n"   \
+    "                             one, a certificate is made that no client trusts\n"              \
+    "  --tls openssl|gnutls|wolfssl|mbedtls\n"                                                     \
+    "                             the library (default: the first of them that there is)\n"        \
+    "  --ktls auto|off|on|tx      encryption by the kernel: auto if it can, on or no start,\n"     \
+    "                             tx only of what is sent (default auto)\n"                        \
+    "  --tls-min 1.2|1.3          oldest version (default 1.2)\n"                                  \
+    "  --tls-max 1.2|1.3          newest version (default 1.3)\n"                                  \
+    "  --client-ca FILE           ask clients for certificates that these have signed\n"           \
+    "  --client-cert optional|required\n"                                                          \
+    "                             whether a client may do without (default optional)\n"            \
+    "  --ticket-keys FILE         1 to 4 keys of 80 bytes for resumption, shared by servers\n"     \
+    "  --tls-rekey RECORDS        new keys after so many records (default 16711680)\n"             \
+    "  --tls-key-log-insecure FILE\n"                                                              \
+    "                             append every connection's secrets: for debugging only\n"         \
     "\n"                                                                                           \
     "SECONDS may have up to three decimals. Signals: TERM and INT stop at once, QUIT drains,\n"    \
-    "USR1 reopens the log.\n"
+    "USR1 reopens the log, HUP reads certificates and keys again.\n"
 
 #define HELP_DOCTOR                                                                                \
     "usage: weir doctor [--json]\n"                                                                \
@@ -129,14 +151,27 @@ static bool parse_name(const char *text, const char *const *names, unsigned *ind
 
 /* ---- options of serve */
 
+static bool add_listen(struct weir__options *options, const char *value, bool tls)
+{
+    struct weir__listen *listen = &options->listen[options->listen_count];
+
+    if (options->listen_count == WEIR__OPTIONS_LISTEN_MAX ||
+        weir_address_parse(&listen->address, value) != 0)
+        return false;
+    listen->tls = tls;
+    options->listen_count++;
+    options->listen_tls_count += tls;
+    return true;
+}
+
 static bool set_listen(struct weir__options *options, const char *value)
 {
-    if (options->listen_count == WEIR__OPTIONS_LISTEN_MAX)
-        return false;
-    if (weir_address_parse(&options->listen[options->listen_count], value) != 0)
-        return false;
-    options->listen_count++;
-    return true;
+    return add_listen(options, value, false);
+}
+
+static bool set_listen_tls(struct weir__options *options, const char *value)
+{
+    return add_listen(options, value, true);
 }
 
 static bool set_delivery(struct weir__options *options, const char *value)
@@ -229,6 +264,103 @@ static bool set_rate_min(struct weir__options *options, const char *value)
     return parse_number(value, RATE_MAX, &options->rate_min_bytes_per_second);
 }
 
+/* ---- those with TLS */
+
+static bool set_file(const char **file, const char *value)
+{
+    *file = value;
+    return *value != '\0';
+}
+
+static bool set_certificate(struct weir__options *options, const char *value)
+{
+    return options->certificate_count < WEIR__OPTIONS_CERTIFICATES_MAX &&
+           set_file(&options->certificates[options->certificate_count++].certificate_file, value);
+}
+
+static bool set_key(struct weir__options *options, const char *value)
+{
+    return options->key_count < WEIR__OPTIONS_CERTIFICATES_MAX &&
+           set_file(&options->certificates[options->key_count++].key_file, value);
+}
+
+static bool set_tls_vendor(struct weir__options *options, const char *value)
+{
+    static const char *const names[] = {"openssl", "gnutls", "wolfssl", "mbedtls", NULL};
+    unsigned index;
+    if (!parse_name(value, names, &index))
+        return false;
+    options->tls_vendor = names[index];
+    return true;
+}
+
+static bool set_ktls(struct weir__options *options, const char *value)
+{
+    static const char *const names[] = {
+        [WEIR__KTLS_AUTO] = "auto", [WEIR__KTLS_OFF] = "off",   [WEIR__KTLS_ON] = "on",
+        [WEIR__KTLS_TX] = "tx",     [WEIR__KTLS_TX + 1] = NULL,
+    };
+    unsigned index;
+    if (!parse_name(value, names, &index))
+        return false;
+    options->ktls = (enum weir__ktls)index;
+    return true;
+}
+
+static bool parse_version(const char *value, enum weir_tls_version *version)
+{
+    static const char *const names[] = {"1.2", "1.3", NULL};
+    unsigned index;
+    if (!parse_name(value, names, &index))
+        return false;
+    *version = index == 0 ? WEIR_TLS_1_2 : WEIR_TLS_1_3;
+    return true;
+}
+
+static bool set_tls_min(struct weir__options *options, const char *value)
+{
+    return parse_version(value, &options->tls_min);
+}
+
+static bool set_tls_max(struct weir__options *options, const char *value)
+{
+    return parse_version(value, &options->tls_max);
+}
+
+static bool set_client_ca(struct weir__options *options, const char *value)
+{
+    return set_file(&options->client_ca, value);
+}
+
+static bool set_client_certificate(struct weir__options *options, const char *value)
+{
+    static const char *const names[] = {"optional", "required", NULL};
+    unsigned index;
+    if (!parse_name(value, names, &index))
+        return false;
+    options->client_certificate = index == 0 ? WEIR_TLS_PEER_OPTIONAL : WEIR_TLS_PEER_REQUIRED;
+    return true;
+}
+
+static bool set_ticket_keys(struct weir__options *options, const char *value)
+{
+    return set_file(&options->ticket_keys, value);
+}
+
+static bool set_tls_key_log(struct weir__options *options, const char *value)
+{
+    return set_file(&options->tls_key_log_insecure, value);
+}
+
+static bool set_tls_records_max(struct weir__options *options, const char *value)
+{
+    uint64_t number;
+    if (!parse_number(value, TLS_RECORDS_MAX, &number) || number == 0)
+        return false;
+    options->tls_records_max = (uint32_t)number;
+    return true;
+}
+
 static bool set_json(struct weir__options *options, const char *value)
 {
     (void)value;
@@ -244,6 +376,18 @@ struct option {
 
 static const struct option serve_options[] = {
     {"--listen", "ADDR:PORT, at most 16 times", set_listen},
+    {"--listen-tls", "ADDR:PORT, at most 16 times", set_listen_tls},
+    {"--cert", "a file's name, at most 16 times", set_certificate},
+    {"--key", "a file's name, at most 16 times", set_key},
+    {"--tls", "openssl, gnutls, wolfssl or mbedtls", set_tls_vendor},
+    {"--ktls", "auto, off, on or tx", set_ktls},
+    {"--tls-min", "1.2 or 1.3", set_tls_min},
+    {"--tls-max", "1.2 or 1.3", set_tls_max},
+    {"--client-ca", "a file's name", set_client_ca},
+    {"--client-cert", "optional or required", set_client_certificate},
+    {"--ticket-keys", "a file's name", set_ticket_keys},
+    {"--tls-rekey", "a number of records from 1 to 16711680", set_tls_records_max},
+    {"--tls-key-log-insecure", "a file's name", set_tls_key_log},
     {"--delivery", "on or off", set_delivery},
     {"--engine", "auto, io_uring, epoll or poll", set_engine},
     {"--threads", "auto or a number from 1 to 256", set_threads},
@@ -275,7 +419,7 @@ struct command {
 };
 
 static const struct command commands[] = {
-    {"serve", WEIR__COMMAND_SERVE, serve_options, 1, HELP_SERVE},
+    {"serve", WEIR__COMMAND_SERVE, serve_options, 1, HELP_SERVE HELP_SERVE_TLS},
     {"doctor", WEIR__COMMAND_DOCTOR, doctor_options, 0, HELP_DOCTOR},
 };
 
@@ -303,6 +447,10 @@ static void set_defaults(struct weir__options *options)
         .send_timeout_ms = 30000,
         .drain_timeout_ms = 30000,
         .rate_min_bytes_per_second = 500,
+        .tls_min = WEIR_TLS_1_2,
+        .tls_max = WEIR_TLS_1_3,
+        .client_certificate = WEIR_TLS_PEER_OPTIONAL,
+        .tls_records_max = TLS_RECORDS_MAX,
     };
 }
 
@@ -338,6 +486,28 @@ static int parse_option(struct weir__options *options, const struct option *opti
     return 0;
 }
 
+/* What options say together. */
+static int check_together(struct weir__options *options, char *error)
+{
+    const char *in_vain = options->certificate_count > 0  ? "--cert"
+                          : options->key_count > 0        ? "--key"
+                          : options->client_ca            ? "--client-ca"
+                          : options->ticket_keys          ? "--ticket-keys"
+                          : options->tls_key_log_insecure ? "--tls-key-log-insecure"
+                                                          : NULL;
+
+    if (in_vain && options->listen_tls_count == 0)
+        return fail(error, "option '%s' is for '--listen-tls', which is missing", in_vain);
+    if (options->certificate_count != options->key_count)
+        return fail(error, "each '--cert' takes a '--key': there are %u and %u",
+                    options->certificate_count, options->key_count);
+    if (options->tls_min > options->tls_max)
+        return fail(error, "'--tls-min' is newer than '--tls-max'");
+    if (options->client_certificate == WEIR_TLS_PEER_REQUIRED && !options->client_ca)
+        return fail(error, "option '--client-cert' is for '--client-ca', which is missing");
+    return 0;
+}
+
 static int parse_command(struct weir__options *options, const struct command *command, int argc,
                          char *const *argv, char *error)
 {
@@ -362,11 +532,9 @@ static int parse_command(struct weir__options *options, const struct command *co
             options->directory = word;
         }
     }
-    if (options->listen_count == 0) {
-        weir_address_parse(&options->listen[0], "127.0.0.1:8080");
-        options->listen_count = 1;
-    }
-    return 0;
+    if (options->listen_count == 0)
+        add_listen(options, "127.0.0.1:8080", false);
+    return check_together(options, error);
 }
 
 int weir__options_parse(struct weir__options *options, int argc, char *const *argv,

@@ -11,20 +11,26 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <weir/error.h>
 
 #include "core/memory.h"
+#include "server/https.h"
 #include "server/log_writer.h"
 #include "server/worker.h"
 
 /* How long the access log may take to write what is left when the server ends. */
 #define LOG_DEADLINE_MS 1000
 
+/* How often ticket keys are looked at. */
+#define REFRESH_S 60
+
 struct server {
     struct weir__options *options;
     struct weir__log_writer *log;
+    struct weir__https *https; /* NULL: no TLS */
     struct weir__worker **workers;
     unsigned worker_count;
     sigset_t signals;
@@ -43,7 +49,7 @@ static unsigned processor_count(void)
 
 /*
  * Signals are taken by sigwait on this thread alone. Workers and the log's thread are started after this
- * and inherit the mask. HUP is for a configuration, of which there is none to reload.
+ * and inherit the mask.
  */
 static void block_signals(struct server *server)
 {
@@ -122,12 +128,15 @@ static int start_workers(struct server *server)
     if (getrandom(worker_options.seed, sizeof(worker_options.seed), 0) < 0)
         return WEIR_EIO;
     for (unsigned i = 0; worker_options.share_port && i < options->listen_count && !error; i++)
-        error = check_free(&options->listen[i]);
+        error = check_free(&options->listen[i].address);
     server->worker_count = 0;
     while (!error && server->worker_count < wanted) {
         if (server->log)
             worker_options.log = weir__log_writer_ring(server->log, server->worker_count);
-        error = weir__worker_start(&server->workers[server->worker_count], &worker_options);
+        if (server->https)
+            error = weir__https_context_new(server->https, &worker_options.tls);
+        if (!error)
+            error = weir__worker_start(&server->workers[server->worker_count], &worker_options);
         if (!error)
             server->worker_count++;
     }
@@ -144,8 +153,12 @@ static void announce(const struct server *server)
         fprintf(stderr, "weir: no io_uring: %s; using %s\n", reason,
                 weir__worker_engine_name(server->workers[0]));
     for (unsigned i = 0; i < options->listen_count; i++) {
-        weir_address_format(&options->listen[i], text);
-        fprintf(stderr, "weir: serving %s on http://%s\n", options->directory, text);
+        weir_address_format(&options->listen[i].address, text);
+        if (options->listen[i].tls)
+            fprintf(stderr, "weir: serving %s on https://%s (%s)\n", options->directory, text,
+                    weir__https_description(server->https));
+        else
+            fprintf(stderr, "weir: serving %s on http://%s\n", options->directory, text);
     }
 }
 
@@ -164,17 +177,50 @@ static unsigned workers_running(const struct server *server)
     return running;
 }
 
+/* All workers get what the files say now, or none does: then the line that says why has been printed. */
+static void reload(struct server *server)
+{
+    struct weir_tls_context **contexts =
+        weir__allocate_zeroed(server->worker_count, sizeof(struct weir_tls_context *));
+    int error = contexts ? 0 : WEIR_ENOMEM;
+
+    for (unsigned i = 0; i < server->worker_count && !error; i++)
+        error = weir__https_context_new(server->https, &contexts[i]);
+    for (unsigned i = 0; contexts && i < server->worker_count; i++) {
+        if (error)
+            weir_tls_context_free(contexts[i]);
+        else
+            weir__worker_set_tls(server->workers[i], contexts[i]);
+    }
+    weir__release(contexts);
+    fprintf(stderr, error ? "weir: the certificates and keys in use stay\n"
+                          : "weir: certificates and keys were read again\n");
+    weir__https_reload_tickets(server->https);
+}
+
+/* The next signal, 0 if a while has passed without one. */
+static int wait_for_signal(const struct server *server)
+{
+    static const struct timespec while_s = {.tv_sec = REFRESH_S};
+    int number = server->https ? sigtimedwait(&server->signals, NULL, &while_s)
+                               : sigwaitinfo(&server->signals, NULL);
+
+    return number > 0 ? number : 0;
+}
+
 /* Until every worker has ended, told by a signal or by its own failure. */
 static void handle_signals(struct server *server)
 {
     bool told = false;
 
     while (workers_running(server) > 0) {
-        int number = 0;
+        int number = wait_for_signal(server);
 
-        if (sigwait(&server->signals, &number) != 0)
-            continue;
-        if (number == SIGTERM || number == SIGINT) {
+        if (number == 0 && server->https) {
+            weir__https_refresh(server->https);
+        } else if (number == SIGHUP && server->https) {
+            reload(server);
+        } else if (number == SIGTERM || number == SIGINT) {
             told = true;
             for_each_worker(server, weir__worker_stop);
         } else if (number == SIGQUIT) {
@@ -217,7 +263,9 @@ int weir__serve(struct weir__options *options)
         fprintf(stderr, "weir: %s\n", weir_error_text(WEIR_ENOMEM));
         return EXIT_FAILURE;
     }
-    error = start_log(&server);
+    error = options->listen_tls_count > 0 ? weir__https_open(&server.https, options) : 0;
+    if (!error)
+        error = start_log(&server);
     if (!error) {
         error = start_workers(&server);
         if (!error) {
@@ -231,6 +279,7 @@ int weir__serve(struct weir__options *options)
     }
     if (server.log)
         weir__log_writer_stop(server.log, LOG_DEADLINE_MS);
+    weir__https_close(server.https);
     weir__release(server.workers);
     return error ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -9,6 +9,7 @@
 
 #include <weir/listener.h>
 #include <weir/loop.h>
+#include <weir/tls.h>
 
 #include "core/list.h"
 #include "core/pool.h"
@@ -22,7 +23,8 @@ struct weir__service {
     struct weir_loop *loop;
     struct weir__site *site;
     const struct weir__options *options;
-    struct weir__log_ring *log; /* NULL: no access log */
+    struct weir_tls_context *tls; /* of new connections; NULL: none has TLS */
+    struct weir__log_ring *log;   /* NULL: no access log */
     struct weir__log_clock log_clock;
     struct weir__pool connection_pool;
     struct weir__pool transaction_pool;

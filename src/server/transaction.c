@@ -6,6 +6,7 @@
 
 #include <weir/error.h>
 #include <weir/loop.h>
+#include <weir/tls.h>
 
 #include "core/memory.h"
 #include "server/connection.h"
@@ -103,11 +104,11 @@ static enum weir__log_outcome outcome_of(const struct weir__transaction *transac
     }
 }
 
-static uint64_t body_part(const struct weir__transaction *transaction, uint64_t wire_bytes)
+static uint64_t body_part(const struct weir__transaction *transaction, uint64_t bytes)
 {
     uint64_t header_bytes = transaction->response.header_bytes;
 
-    return wire_bytes > header_bytes ? wire_bytes - header_bytes : 0;
+    return bytes > header_bytes ? bytes - header_bytes : 0;
 }
 
 static const char *protocol_of(const struct weir__transaction *transaction)
@@ -121,6 +122,26 @@ static const char *protocol_of(const struct weir__transaction *transaction)
 static uint64_t no_later(uint64_t ns, uint64_t limit_ns)
 {
     return limit_ns != 0 && limit_ns < ns ? limit_ns : ns;
+}
+
+static enum weir__log_send send_of(const struct weir__transaction *transaction)
+{
+    return transaction->uses_file && !transaction->sealed_here ? WEIR__LOG_SEND_FILE
+                                                               : WEIR__LOG_SEND_COPY;
+}
+
+/* A connection gets the kernel's TLS when its handshake is done, for what is received perhaps later. */
+static void fill_in_tls(const struct weir__connection *connection, struct weir__log_entry *entry)
+{
+    struct weir_tls_info info;
+
+    if (!connection->tls || weir_tls_info(connection->stream, &info) != 0)
+        return;
+    entry->tls = info.version_name;
+    entry->cipher = info.cipher;
+    entry->tls_vendor = info.vendor;
+    entry->kernel_tx = info.kernel_tx;
+    entry->kernel_rx = info.kernel_rx;
 }
 
 static void write_log(const struct weir__transaction *transaction)
@@ -147,9 +168,9 @@ static void write_log(const struct weir__transaction *transaction)
         .user_agent = transaction->user_agent,
         .status = transaction->response.status,
         .body_bytes = body_part(transaction, transaction->accepted_bytes),
-        .wire_bytes = transaction->accepted_bytes,
+        .wire_bytes = transaction->wire_bytes,
         .engine = weir_loop_engine_name(service->loop),
-        .send = transaction->uses_file ? WEIR__LOG_SEND_FILE : WEIR__LOG_SEND_COPY,
+        .send = send_of(transaction),
         .first_byte_ns = no_later(transaction->first_byte_ns, accepted_ns),
         .accepted_ns = accepted_ns,
         .sent_ns = sent_ns,
@@ -161,6 +182,7 @@ static void write_log(const struct weir__transaction *transaction)
         .rtt_us = connection->rtt_us,
         .retransmits = connection->retransmits - transaction->retransmits_before,
     };
+    fill_in_tls(connection, &entry);
     char line[WEIR__LOG_LINE_MAX];
     size_t length = weir__log_entry_format(&entry, service->options->log_format,
                                            &service->log_clock, line, sizeof(line));
@@ -200,12 +222,11 @@ static void count_delivered(struct weir__transaction *transaction)
 
     if (weir_stream_delivery_info(transaction->connection->stream, &info) != 0)
         return;
-    uint64_t acked = info.wire_bytes_acked;
-    if (acked <= transaction->wire_start)
+    uint64_t acked = info.bytes_acked;
+    if (acked <= transaction->start)
         return;
-    acked -= transaction->wire_start;
-    transaction->delivered_bytes =
-        acked < transaction->wire_length ? acked : transaction->wire_length;
+    acked -= transaction->start;
+    transaction->delivered_bytes = acked < transaction->length ? acked : transaction->length;
 }
 
 static void fail(struct weir__transaction *transaction, const struct weir_write_event *event)
@@ -221,11 +242,26 @@ static void fail(struct weir__transaction *transaction, const struct weir_write_
         transaction->delivered_by = WEIR_DELIVERY_TCP_INFO;
 }
 
-static void note_first_byte(struct weir__transaction *transaction,
-                            const struct weir_write_event *event)
+/* Who made the records of a write is known now: the kernel may take over with a later one. */
+static void note_sealing(struct weir__transaction *transaction)
+{
+    struct weir_tls_info info;
+
+    if (weir_tls_info(transaction->connection->stream, &info) != 0 || !info.kernel_tx)
+        transaction->sealed_here = true;
+}
+
+/* What the kernel took of a write: once for each, when it is accepted or fails before that. */
+static void note_accepted(struct weir__transaction *transaction,
+                          const struct weir_write_event *event)
 {
     if (transaction->first_byte_ns == 0)
         transaction->first_byte_ns = event->first_byte_ns;
+    transaction->accepted_bytes += event->accepted_bytes;
+    transaction->wire_bytes += event->wire_bytes;
+    transaction->connection->wire_bytes += event->wire_bytes;
+    if (transaction->connection->tls && event->accepted_bytes > 0)
+        note_sealing(transaction);
 }
 
 /* A write before the last: its own end is of interest, and its failure. */
@@ -235,8 +271,7 @@ static void on_piece(struct weir_stream *stream, void *context,
     struct weir__transaction *transaction = context;
 
     (void)stream;
-    note_first_byte(transaction, event);
-    transaction->accepted_bytes += event->accepted_bytes;
+    note_accepted(transaction, event);
     if (event->stage == WEIR_STAGE_FAILED)
         fail(transaction, event);
     transaction->writes_left--;
@@ -250,9 +285,8 @@ static void on_last(struct weir_stream *stream, void *context, const struct weir
     (void)stream;
     switch (event->stage) {
     case WEIR_STAGE_ACCEPTED:
-        note_first_byte(transaction, event);
+        note_accepted(transaction, event);
         transaction->accepted_ns = event->at_ns;
-        transaction->accepted_bytes += event->accepted_bytes;
         return;
     case WEIR_STAGE_RELEASED:
         release_response(transaction);
@@ -263,12 +297,11 @@ static void on_last(struct weir_stream *stream, void *context, const struct weir
     case WEIR_STAGE_DELIVERED:
         transaction->delivered_ns = event->at_ns;
         transaction->delivered_by = event->source;
-        transaction->delivered_bytes = transaction->wire_length;
+        transaction->delivered_bytes = transaction->length;
         break;
     case WEIR_STAGE_FAILED:
-        note_first_byte(transaction, event);
         if (transaction->accepted_ns == 0)
-            transaction->accepted_bytes += event->accepted_bytes;
+            note_accepted(transaction, event);
         fail(transaction, event);
         break;
     }
@@ -337,8 +370,8 @@ void weir__transaction_send(struct weir__transaction *transaction)
     int error;
 
     transaction->response_held = true;
-    transaction->wire_start = connection->wire_queued;
-    transaction->wire_length = response->header_bytes + response->body_bytes;
+    transaction->start = connection->queued_bytes;
+    transaction->length = response->header_bytes + response->body_bytes;
     add_memory(&piece, response->header, response->header_bytes);
     do {
         gather(&piece, response, &next);
@@ -347,7 +380,7 @@ void weir__transaction_send(struct weir__transaction *transaction)
     } while (!error && next < response->segment_count);
 
     if (!error) {
-        connection->wire_queued += transaction->wire_length;
+        connection->queued_bytes += transaction->length;
         return;
     }
     transaction->error = error;

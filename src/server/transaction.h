@@ -33,12 +33,14 @@ struct weir__transaction {
     uint64_t request_ns;  /* the request's first byte arrived */
     uint64_t first_byte_ns, accepted_ns, sent_ns, delivered_ns; /* 0 = not (known) */
     enum weir_delivery_source delivered_by;
-    uint64_t wire_start;     /* of the stream's bytes, where the response begins */
-    uint64_t wire_length;    /* header and body */
-    uint64_t accepted_bytes; /* of wire_length */
+    uint64_t start;          /* of the connection's responses' bytes, where this one begins */
+    uint64_t length;         /* header and body */
+    uint64_t accepted_bytes; /* of `length` */
     uint64_t delivered_bytes;
+    uint64_t wire_bytes; /* what the accepted ones are on the wire */
     uint32_t retransmits_before;
-    bool uses_file; /* a piece of a file was sent by descriptor */
+    bool uses_file;   /* a piece of a file was given to the stream by descriptor */
+    bool sealed_here; /* TLS in user space: the file's bytes were read and encrypted here */
 
     uint8_t version_major, version_minor;
     struct weir__text method, target, host, referer, user_agent;

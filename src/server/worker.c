@@ -41,6 +41,8 @@ struct weir__worker {
     bool stopping; /* drained or stopped: the loop ends with the last connection */
     struct weir_timer drain_timer;
     uint64_t complained_ns;
+    /* What is to take the place of service.tls: put there by the main thread, taken by the next accept. */
+    struct weir_tls_context *_Atomic tls_next;
 
     pthread_t thread;
     sem_t started;
@@ -79,20 +81,37 @@ static void complain(struct weir__worker *worker, int error)
     fprintf(stderr, "weir: cannot accept connections: %s; trying again\n", weir_error_text(error));
 }
 
-static void on_accept(struct weir_listener *listener, struct weir_stream *stream, int error)
+static void accept_stream(struct weir__worker *worker, struct weir_stream *stream, int error,
+                          bool tls)
 {
-    struct weir__worker *worker = weir_listener_context(listener);
     struct weir__service *service = &worker->service;
 
     if (!stream) {
         complain(worker, error);
         return;
     }
-    error = weir__connection_start(service, stream);
+    error = weir__connection_start(service, stream, tls);
     if (error)
         complain(worker, error);
     if (service->connection_count >= service->connections_max)
         set_accepting(worker, false);
+}
+
+static void on_accept(struct weir_listener *listener, struct weir_stream *stream, int error)
+{
+    accept_stream(weir_listener_context(listener), stream, error, false);
+}
+
+static void on_accept_tls(struct weir_listener *listener, struct weir_stream *stream, int error)
+{
+    struct weir__worker *worker = weir_listener_context(listener);
+    struct weir_tls_context *next = atomic_exchange(&worker->tls_next, NULL);
+
+    if (next) {
+        weir_tls_context_free(worker->service.tls);
+        worker->service.tls = next;
+    }
+    accept_stream(worker, stream, error, true);
 }
 
 /* ---- ending ---- */
@@ -217,7 +236,8 @@ static int open_site(struct weir__worker *worker)
 
 static int listen_at(struct weir__worker *worker, unsigned index)
 {
-    struct weir_address *address = &worker->options.listen[index];
+    const struct weir__listen *listen = &worker->options.listen[index];
+    struct weir_address *address = &worker->options.listen[index].address;
     struct weir_listener_options options;
     char text[WEIR_ADDRESS_TEXT_MAX];
 
@@ -225,7 +245,7 @@ static int listen_at(struct weir__worker *worker, unsigned index)
     options.share_port = worker->options.share_port;
     options.stream.queue_writes_max = STREAM_WRITES_MAX;
     int error = weir_listener_start(&worker->listeners[index], worker->service.loop, address,
-                                    &options, on_accept, worker);
+                                    &options, listen->tls ? on_accept_tls : on_accept, worker);
     if (error) {
         weir_address_format(address, text);
         fprintf(stderr, "weir: cannot listen on %s: %s\n", text, weir_error_text(error));
@@ -286,7 +306,9 @@ static int free_worker(struct weir__worker *worker)
         weir_loop_free(service->loop);
         weir__pool_dispose(&service->transaction_pool);
         weir__pool_dispose(&service->connection_pool);
+        weir_tls_context_free(service->tls);
     }
+    weir_tls_context_free(atomic_load(&worker->tls_next));
     sem_destroy(&worker->started);
     weir__release(worker);
     return error;
@@ -299,13 +321,16 @@ int weir__worker_start(struct weir__worker **result, const struct weir__worker_o
     struct weir__worker *worker = weir__allocate_zeroed(1, sizeof(*worker));
     struct weir__service *service;
 
-    if (!worker)
+    if (!worker) {
+        weir_tls_context_free(options->tls);
         return WEIR_ENOMEM;
+    }
     worker->options = *options;
     worker->accepting = true;
     service = &worker->service;
     service->options = options->options;
     service->log = options->log;
+    service->tls = options->tls;
     service->connections_max = options->connections_max;
     service->on_connection_gone = on_connection_gone;
     weir__list_init(&service->connections);
@@ -338,6 +363,11 @@ const char *weir__worker_fallback_reason(const struct weir__worker *worker)
 const char *weir__worker_engine_name(const struct weir__worker *worker)
 {
     return weir_loop_engine_name(worker->service.loop);
+}
+
+void weir__worker_set_tls(struct weir__worker *worker, struct weir_tls_context *tls)
+{
+    weir_tls_context_free(atomic_exchange(&worker->tls_next, tls));
 }
 
 void weir__worker_drain(struct weir__worker *worker)

@@ -14,10 +14,12 @@ struct weir__worker;
 struct weir__worker_options {
     const struct weir__options *options;
     /* Where to listen, `listen_count` of them. The first worker turns port 0 into the kernel's choice. */
-    struct weir_address *listen;
+    struct weir__listen *listen;
     unsigned listen_count;
     bool share_port; /* there are other workers */
     unsigned connections_max;
+    struct weir_tls_context
+        *tls; /* the worker's from now on, even if it cannot start; NULL = none */
     uint64_t seed[2];
     struct weir__log_ring *log; /* NULL: no access log */
     int ended_signal;           /* sent to the process when a worker ends */
@@ -32,6 +34,9 @@ int weir__worker_start(struct weir__worker **worker, const struct weir__worker_o
 /* Why engine "auto" passed over io_uring, or NULL; and the engine it has. */
 const char *weir__worker_fallback_reason(const struct weir__worker *worker);
 const char *weir__worker_engine_name(const struct weir__worker *worker);
+
+/* New connections get `tls`, which is the worker's from now on. */
+void weir__worker_set_tls(struct weir__worker *worker, struct weir_tls_context *tls);
 
 /* No new connections, none after the response in progress; what is left at the timeout is aborted. */
 void weir__worker_drain(struct weir__worker *worker);

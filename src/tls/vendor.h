@@ -135,6 +135,12 @@ enum weir__tls_lack {
     WEIR__TLS_LACKS_OLD_TICKET_KEYS = 1 << 0,
     /* Clients, TLS 1.2: a ticket that a resumed connection was given is not in what session_save writes. */
     WEIR__TLS_LACKS_RENEWED_TICKETS = 1 << 1,
+    /* Servers, TLS 1.2: who resumes with a ticket of an older key is given none of the newest. */
+    WEIR__TLS_LACKS_TICKET_RENEWAL = 1 << 2,
+    /* Clients, TLS 1.2: session_save has nothing. */
+    WEIR__TLS_LACKS_OLD_RESUMPTION = 1 << 3,
+    /* Servers: no tickets where client certificates are asked for. */
+    WEIR__TLS_LACKS_CLIENTS_IN_TICKETS = 1 << 4,
 };
 
 struct weir__tls_vendor {

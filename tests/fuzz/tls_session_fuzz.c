@@ -92,10 +92,11 @@ static void write_record(struct program *program, uint8_t type, const uint8_t *c
 static void write_update(struct program *program)
 {
     const uint8_t message[] = {24, 0, 0, 1, take_byte(program) & 1};
+    struct weir__tls_keys keys;
 
     write_record(program, 2, message, sizeof(message));
-    if (program->peer->session.tx.secret_length > 0)
-        check(weir__tls_session_next_tx(&program->peer->session) == 0, "new keys");
+    if (program->peer->session.secret_length > 0)
+        check(weir__tls_session_next_tx(&program->peer->session, &keys) == 0, "new keys");
 }
 
 static void step_run(struct program *program)
@@ -201,8 +202,9 @@ static void check_bounds(const struct session_end *end)
     check(session->key_updates <= WEIR__TLS_KEY_UPDATES_MAX, "key updates have a bound");
     check(session->skip_bytes <= WEIR__TLS_HANDSHAKE_BYTES_MAX, "a message has a bound");
     check(session->credit_bytes < WEIR__TLS_KEY_UPDATE_CREDIT, "a credit is given");
-    check(session->framer.kept_size <= WEIR__TLS_RECORD_MAX, "what is kept has a bound");
-    check(session->failed == (session->failure[0] != '\0'), "a failure has a reason");
+    check(!session->user || session->user->framer.kept_size <= WEIR__TLS_RECORD_MAX,
+          "what is kept has a bound");
+    check(session->failed == (session->failure != NULL), "a failure has a reason");
 }
 
 static struct outcome read_stream(struct session_end *end, const uint8_t *stream,

@@ -43,6 +43,8 @@ static int on_control(void *context, enum weir__tls_content type, const uint8_t 
 {
     struct session_end *end = context;
     const struct iovec part = {.iov_base = (uint8_t *)content, .iov_len = length};
+    struct weir__tls_protector *sealer = weir__tls_session_sealer(&end->session);
+    struct weir__tls_keys keys;
     uint8_t record[64];
 
     assert(length <= 5);
@@ -50,12 +52,12 @@ static int on_control(void *context, enum weir__tls_content type, const uint8_t 
          then_new_keys ? ":keys" : "");
     if (end->control_fails)
         return WEIR_ENOMEM;
-    if (end->session.sealer) {
-        int64_t size = weir__tls_seal(end->session.sealer, type, &part, 1, record);
+    if (sealer) {
+        int64_t size = weir__tls_seal(sealer, type, &part, 1, record);
         if (size < 0 || on_emit(end, record, (size_t)size) != 0)
             return WEIR_ENOMEM;
     }
-    return then_new_keys ? weir__tls_session_next_tx(&end->session) : 0;
+    return then_new_keys ? weir__tls_session_next_tx(&end->session, &keys) : 0;
 }
 
 static bool on_plain(void *context, const uint8_t *data, size_t length)
@@ -159,7 +161,7 @@ const char *session_end_log(struct session_end *end)
 size_t session_end_craft(struct session_end *from, uint8_t type, const void *content, size_t length,
                          uint8_t *record)
 {
-    struct weir__tls_protector *sealer = from->session.sealer;
+    struct weir__tls_protector *sealer = weir__tls_session_sealer(&from->session);
     uint8_t inner[WEIR__TLS_PLAIN_MAX + WEIR__TLS_EXPAND_MAX];
 
     assert(length < sizeof(inner) - 32);

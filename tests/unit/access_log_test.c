@@ -75,6 +75,34 @@ static void json_line_is_the_contract(void **state)
         "\"rtt_us\":322000,\"retransmits\":0,\"cache\":\"none\",\"upstream_us\":null}");
 }
 
+static const char *tls_part(struct weir__log_entry *entry)
+{
+    static char part[160];
+    const char *from = strstr(format(entry, WEIR__LOG_JSON), "\"tls\":");
+    size_t length = (size_t)(strstr(from, ",\"engine\"") - from);
+
+    assert_true(length < sizeof(part));
+    memcpy(part, from, length);
+    part[length] = '\0';
+    return part;
+}
+
+static void json_says_how_a_connection_is_protected(void **state)
+{
+    (void)state;
+    struct weir__log_entry entry = example();
+    entry.tls = "TLSv1.3";
+    entry.cipher = "TLS_AES_128_GCM_SHA256";
+    entry.tls_vendor = "openssl";
+    assert_string_equal(tls_part(&entry),
+                        "\"tls\":\"TLSv1.3\",\"cipher\":\"TLS_AES_128_GCM_SHA256\","
+                        "\"tls_vendor\":\"openssl\",\"ktls\":\"none\"");
+    entry.kernel_tx = true;
+    assert_string_equal(strstr(tls_part(&entry), "\"ktls\""), "\"ktls\":\"tx\"");
+    entry.kernel_rx = true;
+    assert_string_equal(strstr(tls_part(&entry), "\"ktls\""), "\"ktls\":\"tx+rx\"");
+}
+
 static void json_unknowns_are_null(void **state)
 {
     (void)state;
@@ -281,6 +309,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(json_line_is_the_contract),
+        cmocka_unit_test(json_says_how_a_connection_is_protected),
         cmocka_unit_test(json_unknowns_are_null),
         cmocka_unit_test(every_name_is_spelt_as_promised),
         cmocka_unit_test(json_escapes_any_byte),

@@ -42,7 +42,7 @@ static int parse_words(const char *first, ...)
 static void assert_listens(unsigned index, const char *wanted)
 {
     char text[WEIR_ADDRESS_TEXT_MAX];
-    weir_address_format(&options.listen[index], text);
+    weir_address_format(&options.listen[index].address, text);
     assert_string_equal(text, wanted);
 }
 
@@ -65,6 +65,18 @@ static void serve_has_defaults(void **state)
     assert_int_equal(options.idle_timeout_ms, 60000);
     assert_int_equal(options.drain_timeout_ms, 30000);
     assert_int_equal(options.rate_min_bytes_per_second, 500);
+    assert_false(options.listen[0].tls);
+    assert_int_equal(options.listen_tls_count, 0);
+    assert_null(options.tls_vendor);
+    assert_int_equal(options.ktls, WEIR__KTLS_AUTO);
+    assert_int_equal(options.certificate_count, 0);
+    assert_int_equal(options.tls_min, WEIR_TLS_1_2);
+    assert_int_equal(options.tls_max, WEIR_TLS_1_3);
+    assert_null(options.ticket_keys);
+    assert_null(options.client_ca);
+    assert_int_equal(options.client_certificate, WEIR_TLS_PEER_OPTIONAL);
+    assert_null(options.tls_key_log_insecure);
+    assert_int_equal(options.tls_records_max, 16711680);
 }
 
 static void serve_takes_every_option(void **state)
@@ -91,6 +103,100 @@ static void serve_takes_every_option(void **state)
     assert_int_equal(options.idle_timeout_ms, 1);
     assert_int_equal(options.rate_min_bytes_per_second, 0);
     assert_int_equal(options.drain_timeout_ms, 86400000);
+}
+
+static void serve_takes_every_option_of_tls(void **state)
+{
+    (void)state;
+    assert_int_equal(parse("serve", "--listen-tls", "127.0.0.1:8443", "--cert=a.pem", "--key",
+                           "a.key", "--cert", "b.pem", "--key=b.key", "--tls", "gnutls",
+                           "--ktls=tx", "--tls-min=1.2", "--tls-max", "1.2", "--client-ca",
+                           "ca.pem", "--client-cert=required", "--ticket-keys", "keys",
+                           "--tls-rekey=1", "--tls-key-log-insecure", "secrets"),
+                     0);
+    /* No plain address beside it, unless it is asked for. */
+    assert_int_equal(options.listen_count, 1);
+    assert_int_equal(options.listen_tls_count, 1);
+    assert_listens(0, "127.0.0.1:8443");
+    assert_true(options.listen[0].tls);
+    assert_int_equal(options.certificate_count, 2);
+    assert_string_equal(options.certificates[0].certificate_file, "a.pem");
+    assert_string_equal(options.certificates[0].key_file, "a.key");
+    assert_string_equal(options.certificates[1].certificate_file, "b.pem");
+    assert_string_equal(options.certificates[1].key_file, "b.key");
+    assert_string_equal(options.tls_vendor, "gnutls");
+    assert_int_equal(options.ktls, WEIR__KTLS_TX);
+    assert_int_equal(options.tls_min, WEIR_TLS_1_2);
+    assert_int_equal(options.tls_max, WEIR_TLS_1_2);
+    assert_string_equal(options.client_ca, "ca.pem");
+    assert_int_equal(options.client_certificate, WEIR_TLS_PEER_REQUIRED);
+    assert_string_equal(options.ticket_keys, "keys");
+    assert_int_equal(options.tls_records_max, 1);
+    assert_string_equal(options.tls_key_log_insecure, "secrets");
+}
+
+static void plain_and_tls_addresses_keep_their_order(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        parse("serve", "--listen-tls", ":443", "--listen", ":80", "--listen-tls", "[::1]:443"), 0);
+    assert_int_equal(options.listen_count, 3);
+    assert_int_equal(options.listen_tls_count, 2);
+    assert_listens(0, "0.0.0.0:443");
+    assert_true(options.listen[0].tls);
+    assert_listens(1, "0.0.0.0:80");
+    assert_false(options.listen[1].tls);
+    assert_listens(2, "[::1]:443");
+    assert_true(options.listen[2].tls);
+}
+
+static void options_of_tls_must_make_sense_together(void **state)
+{
+    (void)state;
+    assert_refused("option '--cert' is for '--listen-tls', which is missing", "serve", "--cert",
+                   "a", "--key", "a");
+    assert_refused("option '--key' is for '--listen-tls', which is missing", "serve", "--key", "a");
+    assert_refused("option '--client-ca' is for '--listen-tls', which is missing", "serve",
+                   "--client-ca", "a");
+    assert_refused("option '--ticket-keys' is for '--listen-tls', which is missing", "serve",
+                   "--ticket-keys", "a");
+    assert_refused("option '--tls-key-log-insecure' is for '--listen-tls', which is missing",
+                   "serve", "--tls-key-log-insecure", "a");
+    assert_refused("each '--cert' takes a '--key': there are 2 and 1", "serve", "--listen-tls",
+                   ":443", "--cert", "a", "--key", "a", "--cert", "b");
+    assert_refused("'--tls-min' is newer than '--tls-max'", "serve", "--listen-tls", ":443",
+                   "--tls-min", "1.3", "--tls-max", "1.2");
+    assert_refused("option '--client-cert' is for '--client-ca', which is missing", "serve",
+                   "--listen-tls", ":443", "--client-cert", "required");
+    assert_refused("'1.1' is no value for '--tls-min': it takes 1.2 or 1.3", "serve", "--tls-min",
+                   "1.1");
+    assert_refused("'nss' is no value for '--tls': it takes openssl, gnutls, wolfssl or mbedtls",
+                   "serve", "--tls", "nss");
+    assert_refused("'rx' is no value for '--ktls': it takes auto, off, on or tx", "serve", "--ktls",
+                   "rx");
+    assert_refused("'' is no value for '--cert': it takes a file's name, at most 16 times", "serve",
+                   "--cert=");
+    assert_refused(
+        "'16711681' is no value for '--tls-rekey': it takes a number of records from 1 to 16711680",
+        "serve", "--tls-rekey", "16711681");
+    assert_int_equal(parse("serve", "--tls-rekey", "0"), WEIR_EINVAL);
+}
+
+static void certificates_are_bounded(void **state)
+{
+    (void)state;
+    char *argv[8 + 4 * WEIR__OPTIONS_CERTIFICATES_MAX] = {"weir", "serve", "--listen-tls=:443"};
+    int argc = 3;
+    for (unsigned i = 0; i < WEIR__OPTIONS_CERTIFICATES_MAX; i++) {
+        argv[argc++] = "--cert=c";
+        argv[argc++] = "--key=k";
+    }
+    assert_int_equal(weir__options_parse(&options, argc, argv, error), 0);
+    assert_int_equal(options.certificate_count, 16);
+    argv[argc] = "--cert=c";
+    assert_int_equal(weir__options_parse(&options, argc + 1, argv, error), WEIR_EINVAL);
+    argv[argc] = "--key=k";
+    assert_int_equal(weir__options_parse(&options, argc + 1, argv, error), WEIR_EINVAL);
 }
 
 static void each_engine_has_its_name(void **state)
@@ -180,8 +286,7 @@ static void bad_usage_names_the_word(void **state)
 static void later_options_are_unknown(void **state)
 {
     (void)state;
-    static const char *const later[] = {"--listen-tls", "--cert",  "--key",   "--tls", "--ktls",
-                                        "--zerocopy",   "--admin", "--cache", "--to",  "--config"};
+    static const char *const later[] = {"--zerocopy", "--admin", "--cache", "--to", "--config"};
     for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
         assert_int_equal(parse("serve", later[i], "x"), WEIR_EINVAL);
         assert_non_null(strstr(error, later[i]));
@@ -258,6 +363,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(serve_has_defaults),
         cmocka_unit_test(serve_takes_every_option),
+        cmocka_unit_test(serve_takes_every_option_of_tls),
+        cmocka_unit_test(plain_and_tls_addresses_keep_their_order),
+        cmocka_unit_test(options_of_tls_must_make_sense_together),
+        cmocka_unit_test(certificates_are_bounded),
         cmocka_unit_test(each_engine_has_its_name),
         cmocka_unit_test(words_may_come_in_any_order),
         cmocka_unit_test(help_and_version_are_commands),

@@ -4,6 +4,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -87,6 +89,13 @@ static void results_agree(void **state)
         {WEIR__PROBE_URING_TX_TIMESTAMP, WEIR__PROBE_URING_CQE_MIXED},
         {WEIR__PROBE_STAMP_PER_CALL, WEIR__PROBE_STAMP_ACKED},
         {WEIR__PROBE_STAMP_ID_TCP, WEIR__PROBE_STAMP_ACKED},
+        {WEIR__PROBE_KTLS_1_3, WEIR__PROBE_KTLS},
+        {WEIR__PROBE_KTLS_1_2, WEIR__PROBE_KTLS},
+        {WEIR__PROBE_KTLS_REKEY, WEIR__PROBE_KTLS_1_3},
+        {WEIR__PROBE_KTLS_STAMP, WEIR__PROBE_KTLS_1_3},
+        {WEIR__PROBE_KTLS_STAT, WEIR__PROBE_KTLS},
+        {WEIR__PROBE_URING_KTLS, WEIR__PROBE_KTLS_1_3},
+        {WEIR__PROBE_URING_KTLS, WEIR__PROBE_URING_RECVMSG_MULTISHOT},
     };
     (void)state;
     for (size_t i = 0; i < sizeof(rests) / sizeof(rests[0]); i++) {
@@ -159,6 +168,38 @@ static void without_stamps_deliveries_are_counted(void **state)
     assert_true(probe.works);
 }
 
+/* Whatever kernel this is: TLS is there for all of its probes, or for none. */
+static void without_tls_all_say_why(void **state)
+{
+    static const struct test_forbidden tls = {SYS_setsockopt, IPPROTO_TCP, TCP_ULP,
+                                              SECCOMP_RET_ERRNO | ENOENT};
+    static const enum weir__probe_id ids[] = {WEIR__PROBE_KTLS,       WEIR__PROBE_KTLS_1_3,
+                                              WEIR__PROBE_KTLS_1_2,   WEIR__PROBE_KTLS_REKEY,
+                                              WEIR__PROBE_KTLS_STAMP, WEIR__PROBE_KTLS_STAT,
+                                              WEIR__PROBE_URING_KTLS};
+    (void)state;
+    for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
+        struct weir__probe probe = probe_without(ids[i], &tls);
+        assert_string_equal(probe.text, "this kernel has no module \"tls\", or it is not loaded");
+        assert_false(probe.works);
+    }
+}
+
+static void with_tls_ciphers_are_listed(void **state)
+{
+    (void)state;
+    if (!probe_now(WEIR__PROBE_KTLS).works) {
+        printf("SKIP: with_tls_ciphers_are_listed: no kernel TLS here (TCP_ULP \"tls\")\n");
+        skip();
+    }
+    assert_string_equal(probe_now(WEIR__PROBE_KTLS_1_3).text,
+                        "AES-128-GCM, AES-256-GCM, CHACHA20-POLY1305");
+    assert_string_equal(probe_now(WEIR__PROBE_KTLS_1_2).text,
+                        "AES-128-GCM, AES-256-GCM, CHACHA20-POLY1305");
+    assert_string_equal(probe_now(WEIR__PROBE_KTLS_STAMP).text, "");
+    assert_memory_equal(probe_now(WEIR__PROBE_KTLS_STAT).text, "so far ", 7);
+}
+
 static int descriptors_open(void)
 {
     int count = 0;
@@ -191,6 +232,8 @@ int main(void)
         cmocka_unit_test(a_filter_that_kills_is_survived),
         cmocka_unit_test(a_call_that_hangs_is_ended),
         cmocka_unit_test(without_stamps_deliveries_are_counted),
+        cmocka_unit_test(without_tls_all_say_why),
+        cmocka_unit_test(with_tls_ciphers_are_listed),
         cmocka_unit_test(nothing_is_left_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -188,10 +188,11 @@ static void resumed_try(struct tls_pair *pair)
 {
     pair->client.options.resume = NULL;
     tls_pair_connect(pair);
-    assert_int_not_equal(tls_pair_save(pair), 0);
+    size_t length = tls_pair_save(pair);
     tls_pair_close(pair);
     tls_pair_connect(pair);
-    assert_true(pair->client.result.resumed);
+    assert_int_equal(pair->client.result.resumed, length > 0);
+    assert_true(length > 0 || (pair->client.vendor->lacks & WEIR__TLS_LACKS_OLD_RESUMPTION));
     assert_string_equal(pair->server.result.server_name, "b.example");
 }
 
@@ -284,10 +285,14 @@ static void client_resumes_try(struct tls_pair *pair)
     client_shows(pair, WEIR__TLS_PEER_REQUIRED);
     pair->client.options.resume = NULL;
     tls_pair_connect(pair);
-    assert_int_not_equal(tls_pair_save(pair), 0);
+    size_t length = tls_pair_save(pair);
+    bool forgets = pair->server.vendor->lacks & WEIR__TLS_LACKS_CLIENTS_IN_TICKETS;
+    assert_true(length > 0 || forgets ||
+                (pair->client.vendor->lacks & WEIR__TLS_LACKS_OLD_RESUMPTION));
     tls_pair_close(pair);
     /* Whether it resumes or not: the client is known. */
     tls_pair_connect(pair);
+    assert_int_equal(pair->client.result.resumed, length > 0 && !forgets);
     assert_true(pair->server.result.peer_certificate);
     tls_pair_exchange(pair);
     tls_pair_close(pair);
@@ -295,7 +300,7 @@ static void client_resumes_try(struct tls_pair *pair)
     pair->client.options.resume = NULL;
     pair->server.config.peer = WEIR__TLS_PEER_UNASKED;
     tls_pair_connect(pair);
-    assert_int_not_equal(tls_pair_save(pair), 0);
+    tls_pair_save(pair);
     tls_pair_close(pair);
     client_shows(pair, WEIR__TLS_PEER_REQUIRED);
     pair->client.config.certificate_count = 0;

@@ -199,6 +199,22 @@ static void test_alpn(struct tls_pair *pair)
 
 /* ---- resumption ---- */
 
+/* Whether the client can resume in this version. */
+static bool resumes(const struct tls_pair *pair, uint16_t version)
+{
+    return version == WEIR__TLS_1_3 ||
+           !(pair->client.vendor->lacks & WEIR__TLS_LACKS_OLD_RESUMPTION);
+}
+
+static void skip_if_limited(const struct tls_pair *pair, const char *test)
+{
+    if (!resumes(pair, WEIR__TLS_1_2)) {
+        printf("SKIP: %s: %s as a client resumes in TLS 1.3 only\n", test,
+               pair->client.vendor->name);
+        skip();
+    }
+}
+
 /* A second handshake with what the first one left. */
 static void resume_try(struct tls_pair *pair, bool resumes)
 {
@@ -216,7 +232,8 @@ static void first_connect(struct tls_pair *pair)
     pair->client.options.resume = NULL;
     tls_pair_connect(pair);
     assert_false(pair->client.result.resumed);
-    assert_int_not_equal(tls_pair_save(pair), 0);
+    size_t length = tls_pair_save(pair);
+    assert_int_equal(length > 0, resumes(pair, pair->client.result.version));
     tls_pair_close(pair);
 }
 
@@ -228,15 +245,16 @@ static void resumption_try(struct tls_pair *pair)
     resume_try(pair, true);
 
     /* The old key still decrypts, and the client gets a ticket of the new one. */
-    tls_tickets_fill(&pair->tickets, 2, 0);
+    tls_tickets_fill(&pair->tickets, 2, 1);
     tls_pair_connect(pair);
     bool resumed = !(pair->server.vendor->lacks & WEIR__TLS_LACKS_OLD_TICKET_KEYS);
     assert_int_equal(pair->client.result.resumed, resumed);
     assert_int_not_equal(tls_pair_save(pair), 0);
     tls_pair_close(pair);
-    tls_tickets_fill(&pair->tickets, 1, 0);
+    tls_tickets_fill(&pair->tickets, 1, 1);
     bool renewed = !resumed || pair->client.result.version == WEIR__TLS_1_3 ||
-                   !(pair->client.vendor->lacks & WEIR__TLS_LACKS_RENEWED_TICKETS);
+                   !(pair->client.vendor->lacks & WEIR__TLS_LACKS_RENEWED_TICKETS ||
+                     pair->server.vendor->lacks & WEIR__TLS_LACKS_TICKET_RENEWAL);
     resume_try(pair, renewed);
 
     /* An unknown key, or none: a full handshake. */
@@ -244,7 +262,7 @@ static void resumption_try(struct tls_pair *pair)
     resume_try(pair, false);
     pair->tickets.count = 0;
     resume_try(pair, false);
-    tls_tickets_fill(&pair->tickets, 1, 1);
+    tls_tickets_fill(&pair->tickets, 1, 2);
 }
 
 static void test_resumption(struct tls_pair *pair)
@@ -257,9 +275,13 @@ static void test_resumption(struct tls_pair *pair)
             if (!tls_pair_has_cipher(pair, ciphers[c].cipher))
                 continue;
             pair->server.config.ciphers = 1u << ciphers[c].cipher;
-            resumption_try(pair);
+            if (resumes(pair, versions[v]))
+                resumption_try(pair);
+            else
+                first_connect(pair);
         }
     }
+    skip_if_limited(pair, "resumption");
 }
 
 /* A name of the same key, but other secrets: the ticket's authentication fails. */
@@ -269,11 +291,12 @@ static void test_a_forged_ticket(struct tls_pair *pair)
         if (!tls_pair_has_version(pair, versions[v]))
             continue;
         tls_pair_versions(pair, versions[v], versions[v]);
-        tls_tickets_fill(&pair->tickets, 1, 1);
+        tls_tickets_fill(&pair->tickets, 1, 2);
         first_connect(pair);
         pair->tickets.keys[0].hmac_key[5] ^= 1;
         resume_try(pair, false);
     }
+    skip_if_limited(pair, "a_forged_ticket");
 }
 
 static void test_sessions_of_others(struct tls_pair *pair)
@@ -521,23 +544,28 @@ static void test_memory_runs_out(struct tls_pair *pair)
     assert_int_equal(memory_fail_live(), live);
 }
 
+/* The end's nth emit finds no memory. Returns whether there was an nth. */
+static bool emit_fails_at(struct tls_pair *pair, struct tls_end *end, unsigned nth)
+{
+    end->emit_fails_at = nth;
+    tls_pair_open(pair);
+    tls_pair_run(pair);
+    bool reached = end->emits >= nth;
+    assert_int_equal(end->state, reached ? WEIR_ENOMEM : WEIR__TLS_DONE);
+    tls_pair_close(pair);
+    end->emit_fails_at = 0;
+    return reached;
+}
+
 static void test_nobody_takes_the_bytes(struct tls_pair *pair)
 {
-    for (unsigned nth = 1; nth < 30; nth++) {
-        pair->client.emit_fails_at = nth;
-        tls_pair_open(pair);
-        tls_pair_run(pair);
-        bool reached = pair->client.emits >= nth;
-        assert_int_equal(pair->client.state, reached ? WEIR_ENOMEM : WEIR__TLS_DONE);
-        tls_pair_close(pair);
-        pair->client.emit_fails_at = 0;
-        pair->server.emit_fails_at = nth;
-        tls_pair_open(pair);
-        tls_pair_run(pair);
-        reached = pair->server.emits >= nth;
-        assert_int_equal(pair->server.state, reached ? WEIR_ENOMEM : WEIR__TLS_DONE);
-        tls_pair_close(pair);
-        pair->server.emit_fails_at = 0;
+    struct tls_end *ends[] = {&pair->client, &pair->server};
+
+    for (unsigned i = 0; i < LENGTH(ends); i++) {
+        unsigned nth = 1;
+        while (emit_fails_at(pair, ends[i], nth))
+            nth++;
+        assert_true(nth > 1);
     }
 }
 
@@ -622,60 +650,28 @@ static void test_key_log(struct tls_pair *pair)
 
 /* ---- threads ---- */
 
-struct thread {
-    pthread_t id;
-    const struct weir__tls_vendor *vendor;
-    unsigned failures;
-};
-
-static int bytes_append(void *emit_context, const uint8_t *bytes, size_t length)
-{
-    (void)emit_context;
-    (void)bytes;
-    (void)length;
-    return 0;
-}
-
-/* A context of its own, and half a handshake: as far as one gets without a peer. */
+/* Contexts and handshakes of its own, again and again; an assertion that fails here ends the program. */
 static void *thread_run(void *argument)
 {
-    struct thread *thread = argument;
-    const struct weir__tls_vendor *vendor = thread->vendor;
-    const struct weir__tls_config config = {
-        .version_min = WEIR__TLS_1_2,
-        .version_max = vendor->version_max,
-        .peer = WEIR__TLS_PEER_UNVERIFIED_INSECURE,
-    };
-    const struct weir__tls_handshake_options options = {.emit = bytes_append};
-    uint8_t digest[WEIR__TLS_HASH_MAX];
+    const struct tls_pair *model = argument;
+    struct tls_pair *pair = tls_pair_new(model->client.vendor, model->server.vendor);
 
-    for (unsigned i = 0; i < 20; i++) {
-        struct weir__tls_vendor_context *context = NULL;
-        struct weir__tls_handshake *handshake = NULL;
-        struct weir__tls_complaint complaint;
-        if (vendor->context_new(&context, &config, &complaint) != 0 ||
-            vendor->handshake_new(&handshake, context, &options) != 0 ||
-            vendor->advance(handshake, NULL, 0) != WEIR__TLS_MORE ||
-            vendor->hmac(WEIR__TLS_SHA384, digest, 32, digest, 0, digest) != 0)
-            thread->failures++;
-        vendor->handshake_free(handshake);
-        vendor->context_free(context);
+    for (unsigned i = 0; i < 6; i++) {
+        tls_pair_connect(pair);
+        tls_pair_close(pair);
     }
+    tls_pair_free(pair);
     return NULL;
 }
 
 static void test_threads_share_nothing(struct tls_pair *pair)
 {
-    struct thread threads[4];
+    pthread_t threads[3];
 
-    for (unsigned i = 0; i < LENGTH(threads); i++) {
-        threads[i] = (struct thread){.vendor = pair->client.vendor};
-        assert_int_equal(pthread_create(&threads[i].id, NULL, thread_run, &threads[i]), 0);
-    }
-    for (unsigned i = 0; i < LENGTH(threads); i++) {
-        assert_int_equal(pthread_join(threads[i].id, NULL), 0);
-        assert_int_equal(threads[i].failures, 0);
-    }
+    for (unsigned i = 0; i < LENGTH(threads); i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, thread_run, pair), 0);
+    for (unsigned i = 0; i < LENGTH(threads); i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
 }
 
 int main(void)

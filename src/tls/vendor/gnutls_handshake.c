@@ -166,7 +166,7 @@ static int on_peer_certificate(gnutls_session_t session)
     return GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR;
 }
 
-static bool peer_set(struct weir__tls_handshake *handshake)
+static void peer_set(struct weir__tls_handshake *handshake)
 {
     const struct weir__tls_vendor_context *context = handshake->context;
 
@@ -177,7 +177,6 @@ static bool peer_set(struct weir__tls_handshake *handshake)
                                                                            : GNUTLS_CERT_IGNORE);
     if (weir__gnutls_verifies(context))
         gnutls_session_set_verify_function(handshake->session, on_peer_certificate);
-    return true;
 }
 
 static bool tickets_set(struct weir__tls_handshake *handshake)
@@ -209,12 +208,13 @@ static bool session_new(struct weir__tls_handshake *handshake)
     gnutls_transport_set_pull_function(session, transport_pull);
     gnutls_transport_set_vec_push_function(session, transport_push);
     gnutls_session_set_keylog_function(session, on_secret);
+    peer_set(handshake);
     return gnutls_priority_set(session, context->priorities) >= 0 &&
            gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, context->credentials) >= 0 &&
            (context->alpn_count == 0 ||
             gnutls_alpn_set_protocols(session, context->alpn_names, context->alpn_count,
                                       GNUTLS_ALPN_SERVER_PRECEDENCE) >= 0) &&
-           peer_set(handshake) && tickets_set(handshake);
+           tickets_set(handshake);
 }
 
 static bool server_name_set(struct weir__tls_handshake *handshake, const char *name,
@@ -478,7 +478,7 @@ static bool peer_is_valid(const struct weir__tls_handshake *handshake)
 
     if (!weir__gnutls_verifies(context) || !gnutls_session_is_resumed(handshake->session))
         return handshake->verified;
-    /* See session_offer and tickets_send. */
+    /* See session_offer, the scope of ticket keys, and tickets_send. */
     return context->peer == WEIR__TLS_PEER_REQUIRED ||
            gnutls_certificate_get_peers(handshake->session, &count) != NULL;
 }

@@ -145,8 +145,10 @@ void weir__tls_counter_feed(struct weir__tls_counter *counter, const uint8_t *by
             taken = length < counter->body_left ? length : counter->body_left;
             counter->body_left -= taken;
         } else {
-            if (counter->header_length == 0)
+            if (counter->header_length == 0) {
                 counter->records++;
+                counter->types |= UINT32_C(1) << (*bytes & 31);
+            }
             taken = 1;
             counter->header[counter->header_length++] = *bytes;
             if (counter->header_length == sizeof(counter->header)) {
@@ -234,4 +236,63 @@ const uint8_t *weir__tls_saved_get(const struct weir__tls_vendor *vendor,
         memcmp(checksum, data + prefix, CHECKSUM_BYTES) != 0)
         return NULL;
     return session;
+}
+
+/* What is left to read of a message; after reading past its end it is empty. */
+struct reader {
+    const uint8_t *at;
+    size_t left;
+};
+
+static const uint8_t *take(struct reader *reader, size_t length)
+{
+    const uint8_t *taken = reader->at;
+
+    if (length > reader->left) {
+        reader->left = 0;
+        return NULL;
+    }
+    reader->at += length;
+    reader->left -= length;
+    return taken;
+}
+
+/* A vector, whose length comes first, in `length_bytes` bytes. */
+static struct reader take_vector(struct reader *reader, size_t length_bytes)
+{
+    const uint8_t *bytes = take(reader, length_bytes);
+    struct reader vector = {NULL, 0};
+
+    for (size_t i = 0; bytes && i < length_bytes; i++)
+        vector.left = vector.left << 8 | bytes[i];
+    vector.at = take(reader, vector.left);
+    if (!vector.at)
+        vector.left = 0;
+    return vector;
+}
+
+const uint8_t *weir__tls_hello_extension(const uint8_t *record, size_t length, uint16_t type,
+                                         size_t *extension_length)
+{
+    struct reader reader = {record, length};
+
+    /* A handshake record with a message of type 1: RFC 5246 section 7.4.1.2, RFC 8446 section 4.1.2. */
+    if (length < 6 || record[0] != WEIR__TLS_HANDSHAKE || record[5] != 1)
+        return NULL;
+    take(&reader, 6);
+    struct reader hello = take_vector(&reader, 3);
+    take(&hello, 2 + 32);   /* version, random */
+    take_vector(&hello, 1); /* session id */
+    take_vector(&hello, 2); /* cipher suites */
+    take_vector(&hello, 1); /* compression methods */
+    struct reader extensions = take_vector(&hello, 2);
+    while (extensions.left > 0) {
+        const uint8_t *found = take(&extensions, 2);
+        struct reader data = take_vector(&extensions, 2);
+        if (found && data.at && (found[0] << 8 | found[1]) == type) {
+            *extension_length = data.left;
+            return data.at;
+        }
+    }
+    return NULL;
 }

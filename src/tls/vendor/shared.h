@@ -61,6 +61,7 @@ const uint8_t *weir__tls_alpn_choose(const uint8_t *wire, size_t length, const u
 /* Counts records in bytes that come in pieces. All zeros at first. */
 struct weir__tls_counter {
     uint64_t records; /* that have begun */
+    uint32_t types;   /* of theirs, 1 << enum weir__tls_content each */
     uint8_t header[5];
     size_t header_length, body_left;
 };
@@ -107,5 +108,12 @@ const uint8_t *weir__tls_saved_get(const struct weir__tls_vendor *vendor,
  * record. Some libraries do not look.
  */
 bool weir__tls_record_changes_well(const uint8_t *record, size_t length);
+
+/*
+ * An extension of a ClientHello that is in one record. Returns its data, NULL if it is not there, or if
+ * this is no such record or not well formed: it is for the library to complain of that.
+ */
+const uint8_t *weir__tls_hello_extension(const uint8_t *record, size_t length, uint16_t type,
+                                         size_t *extension_length);
 
 #endif

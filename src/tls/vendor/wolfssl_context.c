@@ -231,6 +231,43 @@ static int readable(const char *path, struct weir__tls_complaint *complaint)
     return WEIR_EACCESS;
 }
 
+/*
+ * Signs something and looks whether the certificate verifies it: wolfSSL_CTX_check_private_key 5.5.4 is
+ * content with any key of elliptic curves.
+ */
+static bool key_fits(WOLFSSL_X509 *leaf, WOLFSSL_EVP_PKEY *key)
+{
+    static const char text[] = "is this my key?";
+    WOLFSSL_EVP_PKEY *public = wolfSSL_X509_get_pubkey(leaf);
+    WOLFSSL_EVP_MD_CTX *sign = wolfSSL_EVP_MD_CTX_new(), *verify = wolfSSL_EVP_MD_CTX_new();
+    unsigned char signature[1024]; /* of RSA with 8,192 bits */
+    size_t length = sizeof(signature);
+
+    bool fits =
+        public && key && sign && verify &&
+        wolfSSL_EVP_DigestSignInit(sign, NULL, wolfSSL_EVP_sha256(), NULL, key) == 1 &&
+        wolfSSL_EVP_DigestSignUpdate(sign, text, sizeof(text)) == 1 &&
+        wolfSSL_EVP_DigestSignFinal(sign, signature, &length) == 1 &&
+        wolfSSL_EVP_DigestVerifyInit(verify, NULL, wolfSSL_EVP_sha256(), NULL, public) == 1 &&
+        wolfSSL_EVP_DigestVerifyUpdate(verify, text, sizeof(text)) == 1 &&
+        wolfSSL_EVP_DigestVerifyFinal(verify, signature, length) == 1;
+    wolfSSL_EVP_MD_CTX_free(verify);
+    wolfSSL_EVP_MD_CTX_free(sign);
+    wolfSSL_EVP_PKEY_free(public);
+    return fits;
+}
+
+static bool key_file_fits(WOLFSSL_X509 *leaf, const char *path)
+{
+    WOLFSSL_BIO *file = wolfSSL_BIO_new_file(path, "r");
+    WOLFSSL_EVP_PKEY *key = file ? wolfSSL_PEM_read_bio_PrivateKey(file, NULL, NULL, NULL) : NULL;
+    bool fits = key && key_fits(leaf, key);
+
+    wolfSSL_EVP_PKEY_free(key);
+    wolfSSL_BIO_free(file);
+    return fits;
+}
+
 static int certificate_load(struct wolfssl_identity *identity,
                             const struct weir__tls_certificate *files,
                             struct weir__tls_complaint *complaint)
@@ -255,12 +292,35 @@ static int certificate_load(struct wolfssl_identity *identity,
                            files->key_file);
         return WEIR_EINVAL;
     }
-    if (wolfSSL_CTX_check_private_key(identity->ssl_context) != WOLFSSL_SUCCESS) {
+    if (!key_file_fits(identity->leaf, files->key_file)) {
         weir__tls_complain(complaint, "%s is not the key of %s", files->key_file,
                            files->certificate_file);
         return WEIR_EINVAL;
     }
     return 0;
+}
+
+/*
+ * One by one, and not by wolfSSL_CTX_load_verify_locations: as Debian builds it, that trusts a server which
+ * shows one of them without a look at its dates. One that is not taken, because it has expired for
+ * instance, is left out: whom it certifies is refused then. Returns how many there are.
+ */
+static unsigned trust_file_load(WOLFSSL_CTX *ssl_context, const char *path)
+{
+    WOLFSSL_X509_STORE *store = wolfSSL_CTX_get_cert_store(ssl_context);
+    WOLFSSL_BIO *file = wolfSSL_BIO_new_file(path, "r");
+    unsigned count = 0;
+
+    while (file && store) {
+        WOLFSSL_X509 *next = wolfSSL_PEM_read_bio_X509(file, NULL, NULL, NULL);
+        if (!next)
+            break;
+        wolfSSL_X509_STORE_add_cert(store, next);
+        wolfSSL_X509_free(next);
+        count++;
+    }
+    wolfSSL_BIO_free(file);
+    return count;
 }
 
 static int trust_load(WOLFSSL_CTX *ssl_context, const struct weir__tls_config *config,
@@ -275,15 +335,11 @@ static int trust_load(WOLFSSL_CTX *ssl_context, const struct weir__tls_config *c
         return WEIR_ENOTSUP;
     }
     int rc = readable(path, complaint);
-    if (rc != 0)
-        return rc;
-    /* One that has expired is no error here: whom it certifies is refused when it comes to that. */
-    if (wolfSSL_CTX_load_verify_locations_ex(ssl_context, path, NULL,
-                                             WOLFSSL_LOAD_FLAG_DATE_ERR_OKAY) != WOLFSSL_SUCCESS) {
+    if (rc == 0 && trust_file_load(ssl_context, path) == 0) {
         weir__tls_complain(complaint, "%s holds no certificates to trust", path);
-        return WEIR_EINVAL;
+        rc = WEIR_EINVAL;
     }
-    return 0;
+    return rc;
 }
 
 static int peer_set(WOLFSSL_CTX *ssl_context, const struct weir__tls_vendor_context *context,
@@ -378,7 +434,6 @@ int weir__wolfssl_context_new(struct weir__tls_vendor_context **context_out,
     context->server = config->server;
     context->verifies = config->peer == WEIR__TLS_PEER_REQUIRED ||
                         (config->server && config->peer == WEIR__TLS_PEER_OPTIONAL);
-    context->version_min = config->version_min;
     context->version_max = config->version_max;
     context->key_log = config->key_log;
     context->key_log_context = config->key_log_context;

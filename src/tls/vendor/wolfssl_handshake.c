@@ -3,6 +3,7 @@
 
 /* Handshakes, and the keys that come of them. */
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
@@ -41,7 +42,8 @@ struct weir__tls_handshake {
     const uint8_t *record; /* what is left of the one that is fed */
     size_t record_length;
     bool done;
-    int emit_error; /* of the current call */
+    int emit_error;    /* of the current call */
+    bool is_encrypted; /* TLS 1.2: what is sent, as the ChangeCipherSpec was */
     /* In the current call; in the last one, of a TLS 1.3 server, those are the tickets. */
     struct weir__tls_counter emitted;
     struct {
@@ -66,6 +68,8 @@ int weir__wolfssl_send(WOLFSSL *ssl, char *bytes, int length, void *argument)
     if (handshake->done || length <= 0)
         return length;
     weir__tls_counter_feed(&handshake->emitted, (const uint8_t *)bytes, (size_t)length);
+    if (handshake->emitted.types & 1u << WEIR__TLS_CHANGE_CIPHER_SPEC)
+        handshake->is_encrypted = true;
     if (handshake->emit_error == 0)
         handshake->emit_error =
             handshake->emit(handshake->emit_context, (const uint8_t *)bytes, (size_t)length);
@@ -145,24 +149,41 @@ int weir__wolfssl_expand_label(byte *out, word32 out_length, const byte *secret,
 
 /* ---- a handshake's life ---- */
 
+/* An address as wolfSSL writes it down before it compares: IPv6 in full, in capitals. */
+static void address_write(const char *name, char *text, size_t size)
+{
+    uint8_t address[16];
+
+    if (inet_pton(AF_INET6, name, address) != 1) {
+        snprintf(text, size, "%s", name);
+        return;
+    }
+    for (unsigned i = 0; i < 16; i += 2)
+        snprintf(text + 5 * i / 2, size - 5 * i / 2, "%02X%02X%s", address[i], address[i + 1],
+                 i < 14 ? ":" : "");
+}
+
 static bool server_name_set(struct weir__tls_handshake *handshake, const char *name,
                             enum weir__tls_name_kind kind)
 {
     WOLFSSL *ssl = handshake->ssl;
     size_t length = strlen(name);
+    char address[40];
 
     memcpy(handshake->server_name, name, length + 1);
-    if (kind == WEIR__TLS_NAME_ADDRESS)
+    if (kind == WEIR__TLS_NAME_ADDRESS) {
+        address_write(name, address, sizeof(address));
         return !handshake->context->verifies ||
-               wolfSSL_X509_VERIFY_PARAM_set1_ip_asc(wolfSSL_get0_param(ssl), name) ==
+               wolfSSL_X509_VERIFY_PARAM_set1_ip_asc(wolfSSL_get0_param(ssl), address) ==
                    WOLFSSL_SUCCESS;
+    }
     return wolfSSL_UseSNI(ssl, WOLFSSL_SNI_HOST_NAME, name, (unsigned short)length) ==
                WOLFSSL_SUCCESS &&
            (!handshake->context->verifies ||
             wolfSSL_check_domain_name(ssl, name) == WOLFSSL_SUCCESS);
 }
 
-/* The version stands before the session: wolfSSL would take it over, whatever is configured. */
+/* Of TLS 1.3, as session_save writes no other; wolfSSL would use it whatever versions are configured. */
 static void session_offer(struct weir__tls_handshake *handshake, const uint8_t *data, size_t length)
 {
     const struct weir__tls_vendor_context *context = handshake->context;
@@ -170,15 +191,13 @@ static void session_offer(struct weir__tls_handshake *handshake, const uint8_t *
         .verified = context->verifies,
         .server_name = handshake->server_name,
     };
-    size_t prefix = weir__tls_saved_match(&wanted, data, length);
-    const unsigned char *at = data + prefix + 2;
+    size_t session_length = 0;
+    const unsigned char *at =
+        weir__tls_saved_get(&weir__tls_wolfssl, &wanted, data, length, &session_length);
 
-    if (prefix == 0 || length < prefix + 2)
+    if (!at || context->version_max < WEIR__TLS_1_3)
         return;
-    unsigned version = (unsigned)data[prefix] << 8 | data[prefix + 1];
-    if (version < context->version_min || version > context->version_max)
-        return;
-    WOLFSSL_SESSION *session = wolfSSL_d2i_SSL_SESSION(NULL, &at, (long)(length - prefix - 2));
+    WOLFSSL_SESSION *session = wolfSSL_d2i_SSL_SESSION(NULL, &at, (long)session_length);
     if (session && wolfSSL_SESSION_has_ticket(session))
         wolfSSL_set_session(handshake->ssl, session);
     wolfSSL_SESSION_free(session);
@@ -234,8 +253,10 @@ int weir__wolfssl_handshake_new(struct weir__tls_handshake **handshake_out,
     if (kind == WEIR__TLS_NAME_WRONG)
         return WEIR_EINVAL;
     struct weir__tls_handshake *handshake = weir__allocate_zeroed(1, sizeof(*handshake));
-    if (!handshake)
+    if (!handshake || !weir__wolfssl_is_usable()) {
+        weir__release(handshake);
         return WEIR_ENOMEM;
+    }
     handshake->context = context;
     handshake->emit = options->emit;
     handshake->emit_context = options->emit_context;
@@ -270,6 +291,32 @@ static void master_log(struct weir__tls_handshake *handshake)
         key_log(handshake, "CLIENT_RANDOM", client_random, master, master_length);
 }
 
+/*
+ * wolfSSL does not send an alert for everything. In the clear Weir can; once there are keys, wolfSSL can
+ * be made to say goodbye, which ends the peer's handshake too.
+ */
+static void alert_make_up(struct weir__tls_handshake *handshake)
+{
+    static const uint8_t handshake_failure[] = {WEIR__TLS_ALERT, 3, 3, 0, 2, 2, 40};
+
+    if (handshake->emitted.records > 0)
+        return;
+    if (handshake->is_encrypted || handshake->secrets[CLIENT_HANDSHAKE].length > 0)
+        wolfSSL_shutdown(handshake->ssl);
+    else
+        handshake->emit_error =
+            handshake->emit(handshake->emit_context, handshake_failure, sizeof(handshake_failure));
+}
+
+static int failed(struct weir__tls_handshake *handshake, int error)
+{
+    wolfSSL_ERR_error_string_n((unsigned long)error, handshake->failure,
+                               sizeof(handshake->failure));
+    alert_make_up(handshake);
+    wolfSSL_ERR_clear_error();
+    return handshake->emit_error != 0 ? handshake->emit_error : WEIR_ETLS;
+}
+
 static int step(struct weir__tls_handshake *handshake, const uint8_t *record, size_t length)
 {
     handshake->record = record;
@@ -292,9 +339,7 @@ static int step(struct weir__tls_handshake *handshake, const uint8_t *record, si
     }
     if (error == WOLFSSL_ERROR_WANT_READ)
         return WEIR__TLS_MORE;
-    wolfSSL_ERR_error_string_n((unsigned long)error, handshake->failure,
-                               sizeof(handshake->failure));
-    return WEIR_ETLS;
+    return failed(handshake, error);
 }
 
 int weir__wolfssl_advance(struct weir__tls_handshake *handshake, const uint8_t *record,
@@ -335,26 +380,29 @@ static int session_write(const struct weir__tls_handshake *handshake, WOLFSSL_SE
         .verified = handshake->context->verifies,
         .server_name = handshake->server_name,
     };
-    int prefix = weir__tls_saved_write(&saved, data, size);
     int length = wolfSSL_i2d_SSL_SESSION(session, NULL);
-    int version = wolfSSL_version(handshake->ssl);
 
-    if (prefix < 0)
-        return prefix;
     if (length <= 0)
         return 0;
-    if ((size_t)length + 2 > size - (size_t)prefix)
-        return WEIR_ENOBUFS;
-    unsigned char *at = data + prefix + 2;
-    data[prefix] = (uint8_t)(version >> 8);
-    data[prefix + 1] = (uint8_t)version;
+    uint8_t *der = weir__allocate((size_t)length);
+    if (!der)
+        return 0;
+    unsigned char *at = der;
     wolfSSL_i2d_SSL_SESSION(session, &at);
-    return prefix + 2 + length;
+    int rc = weir__tls_saved_put(&weir__tls_wolfssl, &saved, der, (size_t)length, data, size);
+    weir__tls_wipe(der, (size_t)length);
+    weir__release(der);
+    return rc;
 }
 
 int weir__wolfssl_session_save(struct weir__tls_handshake *handshake, uint8_t *data, size_t size)
 {
-    if (handshake->context->server || !handshake->done)
+    /*
+     * In TLS 1.2 wolfSSL 5.5 takes it that a server accepts the ticket, and fails where it does not: a
+     * session is not worth that.
+     */
+    if (handshake->context->server || !handshake->done ||
+        wolfSSL_version(handshake->ssl) != WEIR__TLS_1_3)
         return 0;
     WOLFSSL_SESSION *session = wolfSSL_get1_session(handshake->ssl);
     int rc = 0;

@@ -9,6 +9,8 @@
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wconversion"
+#include <wolfssl/openssl/evp.h>
+#include <wolfssl/openssl/pem.h>
 #include <wolfssl/ssl.h>
 #include <wolfssl/wolfcrypt/aes.h>
 #include <wolfssl/wolfcrypt/asn_public.h>
@@ -21,10 +23,13 @@
 
 #include "tls/vendor/shared.h"
 
-/* Starts the library, once. Any thread. */
+/* Starts the library, once, and on each thread that is to use curves. */
 bool weir__wolfssl_is_usable(void);
 
-/* A certificate has a WOLFSSL_CTX of its own: wolfSSL holds one in each. */
+/*
+ * A certificate has a WOLFSSL_CTX of its own: wolfSSL holds one in each. So of several for one name, with
+ * keys of different types, the first is shown to every client.
+ */
 struct wolfssl_identity {
     WOLFSSL_CTX *ssl_context;
     WOLFSSL_X509 *leaf; /* to compare names with; NULL: clients without a certificate */
@@ -34,7 +39,7 @@ struct weir__tls_vendor_context {
     struct wolfssl_identity *identities; /* at least one */
     unsigned identity_count;
     bool server, verifies;
-    uint16_t version_min, version_max;
+    uint16_t version_max;
     char alpn_text[WEIR__TLS_ALPN_WIRE_MAX + 1]; /* clients: separated by commas */
     uint8_t alpn[WEIR__TLS_ALPN_WIRE_MAX];
     size_t alpn_length;
