@@ -466,9 +466,11 @@ void weir__stream_fail(struct weir_stream *stream, int reason, bool drop_writes)
     stream->drop_writes = stream->drop_writes || drop_writes;
     if (stream->closing && stream->close_reason == 0)
         stream->close_reason = reason;
-    if (!stream->closing || drop_writes)
-        begin_closing(stream, stream->close_reason ? stream->close_reason : reason,
-                      drop_writes ? FAIL_LINGER_MS : WEIR_CLOSE_DEADLINE_MS);
+    if (!stream->closing)
+        begin_closing(stream, reason, drop_writes ? FAIL_LINGER_MS : WEIR_CLOSE_DEADLINE_MS);
+    else if (drop_writes)
+        shorten_closing(stream, FAIL_LINGER_MS);
+    weir__stream_defer(stream);
 }
 
 /* ---- small calls ---- */

@@ -130,6 +130,8 @@ static void attach_rx(struct weir__tls_stream *tls)
         weir__tls_session_release(session, WEIR__TLS_RX);
     else if (first)
         tls->wants_kernel_rx = false;
+    else if (error != WEIR_ENOTSUP)
+        weir__stream_end(stream, error, true);
     else {
         /* The peer goes on with a key that this kernel cannot be given: nothing more can be read. */
         stream->input_ended = true;
@@ -208,6 +210,11 @@ static bool receive_ended(struct weir__transport *transport, int64_t result)
             transport->stream->input_ended = true;
         return false;
     case WEIR__RECEIVE_BAD_RECORD:
+        /* A kernel that cannot change keys tries the next record with the old one. */
+        if (tls->rx_switching) {
+            attach_rx(tls);
+            return false;
+        }
         alert = WEIR__TLS_BAD_RECORD_MAC;
         break;
     case WEIR__RECEIVE_OVERSIZED:
