@@ -18,9 +18,11 @@ import unittest
 from typing import Any
 
 import support
-from support import Connection, Server, wait_for, weir_run
+from support import Connection, Server, need_program, wait_for, weir_run
 
 TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+KB = 1024
+HUGE_BYTES = 32 * KB * KB
 # IANA's names of what OpenSSL calls otherwise.
 IANA_NAMES = {
     "ECDHE-ECDSA-AES128-GCM-SHA256": "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
@@ -192,3 +194,45 @@ class TlsServer(Server):
             return errors if text in errors else None
 
         return wait_for(f"{text!r} on standard error", said)
+
+
+class Case(unittest.TestCase):
+    """A folder to serve, and an authority whose certificates the server has."""
+
+    abstract = True
+    engine: str
+    vendor: str
+    root: pathlib.Path
+    authority: Authority
+    certificate: pathlib.Path
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        need_program("openssl")
+        cls.authority = Authority()
+        cls.addClassCleanup(cls.authority.remove)
+        cls.certificate = cls.authority.sign("a.example")
+        cls.root = pathlib.Path(tempfile.mkdtemp(prefix="weir-tls-"))
+        cls.addClassCleanup(shutil.rmtree, cls.root)
+        (cls.root / "small").write_bytes(b"hello\n")
+        support.sparse_file(cls.root / "huge", HUGE_BYTES)
+
+    def serve(self, *options: str) -> TlsServer:
+        return self.serve_bare(*pair(self.certificate), *options)
+
+    def serve_bare(self, *options: str) -> TlsServer:
+        server = TlsServer(self.root, *options, engine=self.engine, vendor=self.vendor)
+        self.addCleanup(server.stop)
+        return server
+
+    def versions(self) -> list[ssl.TLSVersion]:
+        return libraries()[self.vendor]
+
+    def assert_serves(self, client: TlsConnection) -> None:
+        self.assertEqual(client.get("/small").body, b"hello\n")
+
+    def assert_refused(self, server: TlsServer, context: ssl.SSLContext, **options: Any) -> None:
+        """By a handshake that fails: in TLS 1.3 the client hears of it when it reads."""
+        with self.assertRaises((ssl.SSLError, ConnectionResetError, BrokenPipeError)):
+            with server.connect_tls(context, **options) as client:
+                client.get("/small")
