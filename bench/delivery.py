@@ -32,11 +32,11 @@ def parse_arguments():
 def measure_pairs(on, off, target, pairs):
     """CPU per request as a list of (on, off)."""
     for server in (on, off):
-        harness.load(server, target, CONNECTIONS, REQUESTS[target] // 10)  # warm-up
+        server.load(target, CONNECTIONS, REQUESTS[target] // 10)  # warm-up
     measured = []
     for number in range(pairs):
         order = (on, off) if number % 2 == 0 else (off, on)
-        cpu_us = {server.name: harness.load(server, target, CONNECTIONS, REQUESTS[target]).cpu_us
+        cpu_us = {server.name: server.load(target, CONNECTIONS, REQUESTS[target]).cpu_us
                   for server in order}
         measured.append((cpu_us[on.name], cpu_us[off.name]))
     return measured

@@ -25,6 +25,9 @@ START_SECONDS_MAX = 10
 STOP_SECONDS_MAX = 5
 RUN_SECONDS_MAX = 120
 SIZES = {"1kb": 1024, "128kb": 131072}
+# What every TLS run is made with, so that all do the same work for a byte.
+TLS_VERSION = "TLSv1.3"
+TLS_CIPHER = "TLS_AES_128_GCM_SHA256"
 
 
 class BenchError(Exception):
@@ -57,6 +60,30 @@ def make_site(folder):
     return site
 
 
+@dataclasses.dataclass
+class Certificate:
+    """Paths of a certificate that signs itself, its key, and both in one file."""
+    certificate: pathlib.Path
+    key: pathlib.Path
+    both: pathlib.Path
+
+
+def make_certificate(folder):
+    """ECDSA on P-256, as most sites have it."""
+    program = find_program("openssl")
+    if program is None:
+        raise BenchError("openssl is missing: apt-get install openssl")
+    folder = pathlib.Path(folder)
+    made = Certificate(folder / "certificate.pem", folder / "key.pem", folder / "both.pem")
+    subprocess.run(
+        [program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+         "-days", "30", "-subj", "/CN=localhost", "-addext",
+         "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", made.key, "-out", made.certificate],
+        check=True, capture_output=True)
+    made.both.write_bytes(made.certificate.read_bytes() + made.key.read_bytes())
+    return made
+
+
 def make_folder():
     """A temporary folder that a server which changed its user can still read."""
     folder = tempfile.TemporaryDirectory(prefix="weir-bench-")
@@ -79,9 +106,10 @@ def free_port():
 class Server:
     """A server process that listens on a free port of 127.0.0.1."""
 
-    def __init__(self, name, command, folder):
+    def __init__(self, name, command, folder, tls=False):
         """`command` is a function of the port that returns the argument list."""
         self.name = name
+        self.tls = tls
         self.port = free_port()
         self.output_path = pathlib.Path(folder) / f"{name.replace(' ', '-')}.output"
         with open(self.output_path, "wb") as output:
@@ -142,29 +170,33 @@ class Server:
     def __exit__(self, *_):
         self.stop()
 
+    def load(self, target, connections, requests):
+        """Runs h2load once. Raises BenchError unless every request was answered in full."""
+        client = find_program("h2load")
+        if client is None:
+            raise BenchError("h2load is missing: apt-get install nghttp2-client")
+        scheme, options = "http", []
+        if self.tls:
+            scheme, options = "https", [f"--tls13-ciphers={TLS_CIPHER}"]
+        before = self.cpu_ns()
+        result = subprocess.run(
+            [client, "--h1", "-t1", f"-c{connections}", f"-n{requests}", *options,
+             f"{scheme}://127.0.0.1:{self.port}/{target}"],
+            capture_output=True, text=True, timeout=RUN_SECONDS_MAX, preexec_fn=pinned(CLIENT_CORE))
+        cpu_ns = self.cpu_ns() - before
+        seconds = check_output(result.stdout, self.name, requests, SIZES[target])
+        if self.tls:
+            check_tls(result.stdout, self.name)
+        return Run(cpu_us=cpu_ns / 1e3 / requests, requests_s=requests / seconds,
+                   busy=cpu_ns / 1e9 / seconds)
+
 
 @dataclasses.dataclass
 class Run:
     """One run of the client against one server."""
     cpu_us: float  # server CPU per request
-    requests_s: float
-    busy: float  # the share of the run that the server spent on the CPU
-
-
-def load(server, target, connections, requests):
-    """Runs h2load once. Raises BenchError unless every request was answered in full."""
-    client = find_program("h2load")
-    if client is None:
-        raise BenchError("h2load is missing: apt-get install nghttp2-client")
-    before = server.cpu_ns()
-    result = subprocess.run(
-        [client, "--h1", "-t1", f"-c{connections}", f"-n{requests}",
-         f"http://127.0.0.1:{server.port}/{target}"],
-        capture_output=True, text=True, timeout=RUN_SECONDS_MAX, preexec_fn=pinned(CLIENT_CORE))
-    cpu_ns = server.cpu_ns() - before
-    seconds = check_output(result.stdout, server.name, requests, SIZES[target])
-    return Run(cpu_us=cpu_ns / 1e3 / requests, requests_s=requests / seconds,
-               busy=cpu_ns / 1e9 / seconds)
+    requests_s: float | None = None
+    busy: float | None = None  # the share of the run that the server spent on the CPU
 
 
 def check_output(output, name, requests, size):
@@ -181,6 +213,15 @@ def check_output(output, name, requests, size):
     if int(data[1]) != requests * size:
         raise BenchError(f"{name}: {data[1]} bytes of bodies, {requests * size} expected")
     return float(finished[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1, "m": 60}[finished[2]]
+
+
+def check_tls(output, name):
+    """Proves that what was measured is the version and the cipher that all are to use."""
+    version = re.search(r"TLS Protocol: (\S+)", output)
+    cipher = re.search(r"Cipher: (\S+)", output)
+    if not (version and cipher and version[1] == TLS_VERSION and cipher[1] == TLS_CIPHER):
+        raise BenchError(f"{name}: {version and version[0]}, {cipher and cipher[0]}, "
+                         f"not {TLS_VERSION} with {TLS_CIPHER}")
 
 
 @dataclasses.dataclass

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How each server is started: one worker, no TLS, and each peer as its own documentation advises."""
+"""How each server is started: one worker, and each peer as its own documentation advises.
+
+`certificate` is None for a plain server, else a harness.Certificate.
+"""
 import pathlib
 import subprocess
 
 import harness
 
 ENGINES = ["io_uring", "epoll", "poll"]
+VENDORS = ["openssl", "gnutls", "wolfssl", "mbedtls"]
 TARGETS = list(harness.SIZES)
 
 # ngx_core_module and ngx_http_core_module, and "Tuning NGINX for Performance": sendfile with tcp_nopush,
@@ -35,8 +39,19 @@ http {{
     fastcgi_temp_path {folder}/nginx-fastcgi;
     uwsgi_temp_path {folder}/nginx-uwsgi;
     scgi_temp_path {folder}/nginx-scgi;
-    server {{ listen 127.0.0.1:{port} backlog=4096; root {site}; }}
+    server {{ listen 127.0.0.1:{port} {ssl} backlog=4096; root {site}; {tls} }}
 }}
+"""
+# ngx_http_ssl_module: a cache that workers share, and records of 16 KiB (the default), its advice for big
+# responses: "minimal overhead".
+NGINX_TLS = """
+        ssl_certificate {certificate.certificate};
+        ssl_certificate_key {certificate.key};
+        ssl_protocols TLSv1.3;
+        ssl_conf_command Ciphersuites {cipher};
+        ssl_session_cache shared:TLS:10m;
+        ssl_session_timeout 1h;
+        ssl_buffer_size 16k;
 """
 
 # h2o's base and file directives: its own defaults are tuned (sendfile, an open file cache for each
@@ -45,37 +60,93 @@ H2O_CONFIG = """
 num-threads: 1
 max-connections: 4096
 {access_log}
-listen: {{host: 127.0.0.1, port: {port}}}
+listen:
+  host: 127.0.0.1
+  port: {port}
+{tls}
 http1-request-timeout: 300
 hosts:
   default:
     paths:
       "/": {{file.dir: {site}}}
 """
+# Its defaults again. 2.2.5 does not know TLS 1.3 by name but has it by its library: the client asks for
+# the one version and the one cipher.
+H2O_TLS = """
+  ssl:
+    certificate-file: {certificate.certificate}
+    key-file: {certificate.key}
+    ocsp-update-interval: 0
+"""
+
+# HAProxy serves no files. Its responses come from memory, which is less work, and must fit into a buffer: the
+# default, or for 128 KB a big one. No checks, no log; configuration.txt advises nothing more for speed.
+HAPROXY_CONFIG = """
+global
+    nbthread 1
+    maxconn 4096
+    {buffers}
+    ssl-default-bind-options ssl-min-ver TLSv1.3
+    ssl-default-bind-ciphersuites {cipher}
+defaults
+    mode http
+    timeout client 300s
+    timeout http-keep-alive 300s
+    timeout http-request 300s
+frontend benchmark
+    bind 127.0.0.1:{port} {tls}
+{responses}
+"""
+HAPROXY_RESPONSE = ("    http-request return status 200 content-type application/octet-stream "
+                    "file {site}/{target} if {{ path /{target} }}")
+HAPROXY_BIG_BUFFERS = "tune.bufsize 262144"
 
 
-def start_nginx(folder, site):
+def start_nginx(folder, site, certificate=None):
     program = harness.find_program("nginx")
     if program is None:
         raise harness.Missing("nginx is not installed: apt-get install nginx-light")
+    tls = "" if certificate is None else NGINX_TLS.format(certificate=certificate,
+                                                          cipher=harness.TLS_CIPHER)
 
     def command(port):
-        config = pathlib.Path(folder) / "nginx.conf"
-        config.write_text(NGINX_CONFIG.format(folder=folder, site=site, port=port, access_log="off"))
+        config = pathlib.Path(folder) / f"nginx-{port}.conf"
+        config.write_text(NGINX_CONFIG.format(folder=folder, site=site, port=port, access_log="off",
+                                              ssl="ssl" if certificate else "", tls=tls))
         return [program, "-p", str(folder), "-c", str(config)]
-    return harness.Server("nginx", command, folder)
+    return harness.Server("nginx", command, folder, tls=certificate is not None)
 
 
-def start_h2o(folder, site):
+def start_h2o(folder, site, certificate=None):
     program = harness.find_program("h2o")
     if program is None:
         raise harness.Missing("h2o is not installed: apt-get install h2o")
+    tls = "" if certificate is None else H2O_TLS.format(certificate=certificate)
 
     def command(port):
-        config = pathlib.Path(folder) / "h2o.conf"
-        config.write_text(H2O_CONFIG.format(folder=folder, site=site, port=port, access_log=""))
+        config = pathlib.Path(folder) / f"h2o-{port}.conf"
+        config.write_text(H2O_CONFIG.format(folder=folder, site=site, port=port, access_log="",
+                                            tls=tls))
         return [program, "-m", "worker", "-c", str(config)]
-    return harness.Server("h2o", command, folder)
+    return harness.Server("h2o", command, folder, tls=certificate is not None)
+
+
+def start_haproxy(folder, site, certificate=None, targets=TARGETS):
+    """`targets` that need big buffers make each busy connection hold them."""
+    program = harness.find_program("haproxy")
+    if program is None:
+        raise harness.Missing("haproxy is not installed: apt-get install haproxy")
+    responses = [HAPROXY_RESPONSE.format(site=site, target=target) for target in targets]
+    buffers = HAPROXY_BIG_BUFFERS if "128kb" in targets else ""
+    tls = "" if certificate is None else f"ssl crt {certificate.both}"
+
+    def command(port):
+        config = pathlib.Path(folder) / f"haproxy-{port}.conf"
+        config.write_text(HAPROXY_CONFIG.format(folder=folder, port=port, tls=tls, buffers=buffers,
+                                                cipher=harness.TLS_CIPHER,
+                                                responses="\n".join(responses)))
+        return [program, "-db", "-f", str(config)]
+    return harness.Server("haproxy", command, folder, tls=certificate is not None)
 
 
 def start_weir(folder, site, log_folder, engine, delivery, access_log):
