@@ -2,6 +2,7 @@
 # The front door. The build itself is CMake's: see CMakePresets.json.
 
 LISTEN ?= 127.0.0.1:8080
+LISTEN_TLS ?= 127.0.0.1:8443
 PREFIX ?= /usr/local
 SEEDS ?= 100000
 FUZZ_SECONDS ?= 60
@@ -11,7 +12,8 @@ FUZZ_SECONDS ?= 60
 
 help:
 	@echo 'make build      build the program: build/weir'
-	@echo 'make run        serve examples/site on http://$(LISTEN)    (LISTEN=ADDR:PORT)'
+	@echo 'make run        serve examples/site on http://$(LISTEN) and https://$(LISTEN_TLS)'
+	@echo '                (LISTEN=ADDR:PORT LISTEN_TLS=ADDR:PORT)'
 	@echo 'make test       run every test, sanitizer builds included'
 	@echo 'make test-vm    run only the tests in the virtual machine, on other kernels'
 	@echo 'make demo       what write() says, what Weir says, what the client measured, over 320 ms'
@@ -28,8 +30,9 @@ build:
 	@cmake --build --preset release
 
 run: build
-	@echo 'Weir serves examples/site on http://$(LISTEN)  (stop it with Ctrl-C; its access log follows)'
-	@exec build/weir serve examples/site --listen '$(LISTEN)' --access-log -
+	@echo 'Weir serves examples/site on http://$(LISTEN) and https://$(LISTEN_TLS)'
+	@echo '(stop it with Ctrl-C; its access log follows)'
+	@exec build/weir serve examples/site --listen '$(LISTEN)' --listen-tls '$(LISTEN_TLS)' --access-log -
 
 test:
 	@packaging/bootstrap build test
