@@ -8,7 +8,7 @@ SEEDS ?= 100000
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-vm demo bench fuzz sim install clean
+.PHONY: help build run test test-vm testssl demo bench fuzz sim install clean
 
 help:
 	@echo 'make build      build the program: build/weir'
@@ -16,6 +16,7 @@ help:
 	@echo '                (LISTEN=ADDR:PORT LISTEN_TLS=ADDR:PORT)'
 	@echo 'make test       run every test, sanitizer builds included'
 	@echo 'make test-vm    run only the tests in the virtual machine, on other kernels'
+	@echo 'make testssl    what testssl.sh finds in the default configuration, with each TLS library'
 	@echo 'make demo       what write() says, what Weir says, what the client measured, over 320 ms'
 	@echo 'make bench      compare with nginx and h2o, and delivery on with delivery off'
 	@echo 'make fuzz       run each fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
@@ -42,6 +43,10 @@ test:
 test-vm:
 	@packaging/bootstrap build test vm
 	@exec python3 tests/run --build vm
+
+testssl: build
+	@packaging/bootstrap build test
+	@WEIR=build/weir WEIR_TESTSSL_ALL=1 exec python3 tests/e2e/testssl_test.py
 
 demo: build
 	@packaging/bootstrap demo
