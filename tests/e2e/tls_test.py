@@ -59,6 +59,9 @@ class TransferTest(tls_support.Case):
         self.assertIn(entry["delivered_by"], ("tx_ack", "tcp_info"))
         if entry["ktls"] == "none":
             self.assertEqual(entry["send"], "copy")
+            self.assertFalse(tls_support.KTLS_REQUIRED, "the kernel was to do it")
+        elif entry["body_bytes"] > 16 * KB:
+            self.assertEqual(entry["send"], "file")
 
     def test_files_byte_for_byte(self) -> None:
         for version in self.versions():
@@ -69,6 +72,8 @@ class TransferTest(tls_support.Case):
                     self.assertEqual(response.body, body, f"{size} bytes, {version.name}")
                     facts.append((size, response.head_bytes + size))
                 entries = self.server.log(len(facts))[-len(facts) :]
+                if tls_support.KTLS_REQUIRED:
+                    self.assertEqual(entries[-1]["ktls"], "tx+rx")
                 for entry, (size, length) in zip(entries, facts):
                     self.assert_log(entry, client)
                     self.assertEqual((entry["body_bytes"], entry["delivered_bytes"]), (size, size))
