@@ -7,7 +7,7 @@ SEEDS ?= 100000
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-vm demo bench fuzz sim install clean
+.PHONY: help build run test test-vm demo bench bench-tls fuzz sim install clean
 
 help:
 	@echo 'make build      build the program: build/weir'
