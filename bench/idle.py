@@ -85,8 +85,8 @@ def measure(server, count):
 
 def starters_for(arguments, folder, site, certificate):
     """Plain and TLS in turn, so that each row has what it is compared with above it."""
-    weir = functools.partial(servers.start_weir, folder, site, folder, delivery=False,
-                             access_log=False)
+    weir = functools.partial(servers.start_weir, folder, site, folder, delivery=True,
+                             access_log=True)
     for engine in arguments.engines:
         yield functools.partial(weir, engine)
         for vendor in arguments.vendors:
