@@ -4,8 +4,8 @@
 
 /*
  * An OpenSSL BIO that knows when the last byte arrived, for programs that keep their SSL_write. It needs
- * libcrypto 3.0 or newer and nothing else of libweir; link libweir_bio (pkg-config weir-bio, CMake weir::bio).
- * weir/weir.h does not include this header, because it names OpenSSL's types.
+ * libcrypto 3.0 or newer and nothing else of libweir: link libweir_bio (pkg-config weir-bio, CMake
+ * weir::bio). weir/weir.h does not include this header, because it names OpenSSL's types.
  */
 
 #include <stdbool.h>
@@ -54,9 +54,10 @@ struct weir_bio_options {
     bool close_descriptor;
     /**
      * Memory for sends with MSG_ZEROCOPY; 0, the default, is none, at most 1 GiB. It is used in pieces of
-     * a record's size, 20 KiB where pages have 4, and taken from the system as it is used. The ciphertext is copied to memory of
-     * the BIO's own, because OpenSSL reuses its buffer as soon as BIO_write returns, and sent from there
-     * without another copy. So it saves no copy: it moves one out of the kernel. Measure before use.
+     * a record's size, 20 KiB where pages have 4, and taken from the system as it is used. The ciphertext
+     * is copied to memory of the BIO's own, because OpenSSL reuses its buffer as soon as BIO_write
+     * returns, and sent from there without another copy. So it saves no copy: it moves one out of the
+     * kernel. Measure before use.
      */
     size_t zerocopy_bytes_max;
     /** Shorter sends are copied by the kernel. Default: WEIR_BIO_ZEROCOPY_BYTES_MIN. */

@@ -185,7 +185,7 @@ WEIR_API const char *weir_tls_failure(const struct weir_stream *stream);
 
 /**
  * TLS 1.3: changes the keys of what is sent, and asks the peer to do the same if `request_peer`. Returns 0,
- * WEIR_ENOTSUP (not 1.3, or a kernel holds the keys and cannot change them) or WEIR_ESHUT.
+ * WEIR_ENOTSUP (not 1.3, or a kernel holds the keys and cannot change them), WEIR_ESHUT or WEIR_ENOMEM.
  */
 WEIR_API int weir_tls_update_keys(struct weir_stream *stream, bool request_peer);
 

@@ -36,9 +36,9 @@ struct weir__op;
 struct weir__socket;
 
 enum weir__op_kind {
-    WEIR__OP_ACCEPT,    /* result: the new socket's handle; many */
-    WEIR__OP_CONNECT,   /* result: 0 */
-    WEIR__OP_RECEIVE,   /* result: bytes in `data`, 0 = the peer will send no more (final); many */
+    WEIR__OP_ACCEPT,  /* result: the new socket's handle; many */
+    WEIR__OP_CONNECT, /* result: 0 */
+    WEIR__OP_RECEIVE, /* result: bytes in `data`, 0 = the peer will send no more (final); many */
     /*
      * Result: bytes taken, at least 1, perhaps fewer than asked for. The kernel's TLS may keep the end of a
      * record for as long as the connection has no room for it, and a FIN would cut it off; so a SEND with a
@@ -136,7 +136,7 @@ struct weir__op {
 struct weir__socket_tls {
     uint8_t cipher;   /* enum weir__tls_cipher */
     uint8_t overhead; /* bytes that a record has beside its plaintext */
-    uint64_t wire;    /* what TCP has been given in all, but for the overhead of the records so far */
+    uint64_t wire; /* what TCP has been given in all, but for the overhead of the records so far */
 };
 
 struct weir__socket {

@@ -307,7 +307,7 @@ static int64_t send_take(struct sim *sim, struct weir__op *op, uint64_t room)
             uint8_t *space = weir__sim_flow_space(sim, out, &length);
             if (space)
                 memcpy(space, data, length);
-            weir__sim_flow_append(sim, out, length);
+            weir__sim_flow_append(sim, out, space, length);
             data += length;
             left -= length;
             taken += length;
@@ -334,7 +334,7 @@ static int64_t send_file_take(struct sim *sim, struct weir__op *op, uint64_t roo
             return count < 0 ? WEIR_EIO : WEIR_ETRUNCATED;
         if (count <= 0)
             break;
-        weir__sim_flow_append(sim, out, (uint64_t)count);
+        weir__sim_flow_append(sim, out, space, (uint64_t)count);
         taken += (uint64_t)count;
     }
     return (int64_t)taken;

@@ -20,6 +20,8 @@
 
 #include "engine/engine.h"
 
+struct weir__sim_flow;
+
 /* Chances are in thousandths; 0 = never. Ranges are drawn from once for each connection. */
 struct weir__sim_options {
     uint64_t seed;
@@ -75,6 +77,14 @@ struct weir__sim_options {
      * a very fast link, and arrive as zeros. Connections beyond 4 GiB cost nothing so.
      */
     uint64_t virtual_bytes;
+
+    /*
+     * Told of the bytes that a host gives to the wire, in order, before they leave; it may change them, as
+     * anybody on the way could. Not of those without content. NULL = nobody.
+     */
+    void (*tap)(void *tap_context, const struct weir__sim_flow *flow, uint8_t *bytes,
+                uint64_t length);
+    void *tap_context;
 };
 
 /* A quick network without faults or awkwardness. */
@@ -99,7 +109,6 @@ unsigned weir__sim_open_handles(const struct weir__engine *engine);
  * What really happened to the bytes from one address to another: the ground truth for a model. A
  * flow lives as long as its engine, longer than its sockets.
  */
-struct weir__sim_flow;
 /* NULL if there never was such a connection. */
 const struct weir__sim_flow *weir__sim_flow_find(const struct weir__engine *engine,
                                                  const struct weir_address *from,

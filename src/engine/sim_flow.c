@@ -186,9 +186,12 @@ uint8_t *weir__sim_flow_space(struct sim *sim, struct weir__sim_flow *flow, uint
     return flow->ring + index;
 }
 
-void weir__sim_flow_append(struct sim *sim, struct weir__sim_flow *flow, uint64_t length)
+void weir__sim_flow_append(struct sim *sim, struct weir__sim_flow *flow, uint8_t *bytes,
+                           uint64_t length)
 {
     assert(!flow->fin_wanted);
+    if (bytes && sim->options.tap)
+        sim->options.tap(sim->options.tap_context, flow, bytes, length);
     if (!is_outstanding(flow))
         flow->progress_ns = sim->now_ns;
     flow->accepted += length;

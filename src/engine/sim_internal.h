@@ -201,8 +201,9 @@ void weir__sim_flow_free(struct weir__sim_flow *flow);
 uint64_t weir__sim_flow_room(const struct sim *sim, const struct weir__sim_flow *flow);
 /* Where the next `*length` (at most) bytes go, contiguous; NULL = they have no content. */
 uint8_t *weir__sim_flow_space(struct sim *sim, struct weir__sim_flow *flow, uint64_t *length);
-/* `length` bytes, in place already, were taken. */
-void weir__sim_flow_append(struct sim *sim, struct weir__sim_flow *flow, uint64_t length);
+/* `length` bytes, in place already at `bytes` (NULL: without content), were taken. */
+void weir__sim_flow_append(struct sim *sim, struct weir__sim_flow *flow, uint8_t *bytes,
+                           uint64_t length);
 /* A stamp is wanted for the last byte taken. */
 void weir__sim_flow_wish(struct weir__sim_flow *flow);
 void weir__sim_flow_finish(struct sim *sim, struct weir__sim_flow *flow);

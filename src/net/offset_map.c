@@ -6,30 +6,40 @@
 
 void weir__offset_map_init(struct weir__offset_map *map)
 {
-    map->passed = (struct weir__offset_mark){0, 0};
+    map->passed = (struct weir__offset_mark){.wire = 0};
     map->count = 0;
+}
+
+struct weir__offset_mark weir__offset_map_last(const struct weir__offset_map *map)
+{
+    return map->count > 0 ? map->marks[map->count - 1] : map->passed;
 }
 
 /* Keeps the second of each pair: a mark stands for all that lies before it. */
 static void coarsen(struct weir__offset_map *map)
 {
-    for (unsigned i = 0; i < WEIR__OFFSET_MARKS_MAX / 2; i++)
+    for (unsigned i = 0; i < WEIR__OFFSET_MARKS_MAX / 2; i++) {
+        uint64_t first = map->marks[2 * i].slack, second = map->marks[2 * i + 1].slack;
+
         map->marks[i] = map->marks[2 * i + 1];
+        map->marks[i].slack =
+            first > WEIR__OFFSET_WHOLE - second ? WEIR__OFFSET_WHOLE : first + second;
+    }
     map->count = WEIR__OFFSET_MARKS_MAX / 2;
 }
 
-void weir__offset_map_add(struct weir__offset_map *map, uint64_t wire, uint64_t plain)
+void weir__offset_map_add(struct weir__offset_map *map, uint64_t wire, uint64_t plain,
+                          uint64_t slack)
 {
-    const struct weir__offset_mark *last =
-        map->count > 0 ? &map->marks[map->count - 1] : &map->passed;
+    struct weir__offset_mark last = weir__offset_map_last(map);
 
-    assert(wire >= last->wire);
-    assert(plain >= last->plain);
-    if (plain == last->plain)
+    assert(wire >= last.wire);
+    assert(plain >= last.plain);
+    if (plain == last.plain)
         return;
     if (map->count == WEIR__OFFSET_MARKS_MAX)
         coarsen(map);
-    map->marks[map->count++] = (struct weir__offset_mark){wire, plain};
+    map->marks[map->count++] = (struct weir__offset_mark){wire, plain, slack};
 }
 
 /* How many marks lie at or before `wire`. */
@@ -50,10 +60,14 @@ static unsigned marks_before(const struct weir__offset_map *map, uint64_t wire)
 uint64_t weir__offset_map_plain(const struct weir__offset_map *map, uint64_t wire)
 {
     unsigned before = marks_before(map, wire);
+    const struct weir__offset_mark *last = before > 0 ? &map->marks[before - 1] : &map->passed;
+    const struct weir__offset_mark *next = before < map->count ? &map->marks[before] : NULL;
+    uint64_t plain;
 
-    if (before > 0)
-        return map->marks[before - 1].plain;
-    return map->passed.plain;
+    if (!next || wire <= last->wire || wire - last->wire <= next->slack)
+        return last->plain;
+    plain = last->plain + (wire - last->wire - next->slack);
+    return plain < next->plain ? plain : next->plain;
 }
 
 void weir__offset_map_pass(struct weir__offset_map *map, uint64_t wire)

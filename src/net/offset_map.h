@@ -18,7 +18,15 @@
 struct weir__offset_mark {
     uint64_t wire;  /* once so many bytes of the wire are there, */
     uint64_t plain; /* so many of the owner's are */
+    /*
+     * Of the wire's bytes since the mark before, all but so many are the owner's, wherever one stops counting.
+     * That is for records whose number is known and whose places are not: the kernel's.
+     */
+    uint64_t slack;
 };
+
+/* The bytes up to a mark are all there or of no use: it stands for one record. */
+#define WEIR__OFFSET_WHOLE UINT64_MAX
 
 struct weir__offset_map {
     struct weir__offset_mark passed; /* the last one that is known to be passed */
@@ -29,9 +37,13 @@ struct weir__offset_map {
 void weir__offset_map_init(struct weir__offset_map *map);
 
 /* Both are at or past those of the last mark. */
-void weir__offset_map_add(struct weir__offset_map *map, uint64_t wire, uint64_t plain);
+void weir__offset_map_add(struct weir__offset_map *map, uint64_t wire, uint64_t plain,
+                          uint64_t slack);
 
-/* Bytes of the owner's that are whole at this offset of the wire, as far as marks tell. */
+/* The last mark, or the one that everything is past. */
+struct weir__offset_mark weir__offset_map_last(const struct weir__offset_map *map);
+
+/* Bytes of the owner's that are whole at this offset of the wire: at least so many. */
 uint64_t weir__offset_map_plain(const struct weir__offset_map *map, uint64_t wire);
 
 /* Nobody will ask for less than `wire` any more. */

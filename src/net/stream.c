@@ -10,9 +10,10 @@
 #include "core/pool.h"
 
 #define QUEUE_WRITES_DEFAULT 64
+#define NS_PER_MS            1000000u
 
 static void run(struct weir__deferred *deferred);
-static void on_close_deadline(struct weir_timer *timer);
+static void on_deadline(struct weir_timer *timer);
 
 void weir_stream_options_init(struct weir_stream_options *options)
 {
@@ -42,7 +43,7 @@ static struct weir_stream *stream_new(struct weir_loop *loop,
     stream->no_delay = options->no_delay;
     stream->deferred.run = run;
     stream->held_end = &stream->held_first;
-    weir_timer_init(&stream->close_timer, loop, on_close_deadline, stream);
+    weir_timer_init(&stream->deadline_timer, loop, on_deadline, stream);
     weir__stream_send_init(stream, options);
     return stream;
 }
@@ -187,7 +188,7 @@ static void on_receive(struct weir__op *op, const struct weir__completion *compl
             completion->at_ns ? completion->at_ns : weir_loop_now_ns(stream->loop);
 
         weir__stream_answered(stream, arrived_ns);
-        if (stream->dying || stream->closing)
+        if (stream->dying)
             return;
         if (stream->transport)
             stream->transport->ops->received(stream->transport, completion, arrived_ns);
@@ -287,7 +288,7 @@ void weir__stream_end(struct weir_stream *stream, int reason, bool reset)
     stream->dying = true;
     stream->reason = reason;
     stream->reset = reset;
-    weir_timer_stop(&stream->close_timer);
+    weir_timer_stop(&stream->deadline_timer);
     cancel_if_in_flight(stream, &stream->receive_op);
     cancel_if_in_flight(stream, &stream->send_op);
     cancel_if_in_flight(stream, &stream->watch_op);
@@ -359,12 +360,16 @@ static void run(struct weir__deferred *deferred)
         finish(stream);
 }
 
-static void on_close_deadline(struct weir_timer *timer)
+static void on_deadline(struct weir_timer *timer)
 {
     struct weir_stream *stream = timer->context;
     bool undelivered;
     int reason;
 
+    if (!stream->closing) { /* the transport's beginning */
+        weir__stream_end(stream, WEIR_ETIMEDOUT, true);
+        return;
+    }
     weir__stream_count(stream);
     undelivered = stream->write_count > 0;
     reason = undelivered ? WEIR_ETIMEDOUT : 0;
@@ -383,19 +388,36 @@ static void begin_closing(struct weir_stream *stream, int reason, uint64_t deadl
     stream->close_reason = reason;
     stream->shut_wanted = true;
     drop_held(stream);
-    weir_timer_start(&stream->close_timer, deadline_ms);
+    weir_timer_start(&stream->deadline_timer, deadline_ms);
     weir__stream_defer(stream);
+}
+
+/* Nothing was sent yet, nor can it be: to close the stream is to give it up. */
+static bool is_opening(const struct weir_stream *stream)
+{
+    return stream->opening ||
+           (stream->transport && stream->transport->ops->wants_input(stream->transport));
+}
+
+static void shorten_closing(struct weir_stream *stream, uint64_t deadline_ms)
+{
+    uint64_t now_ms = weir_loop_now_ns(stream->loop) / NS_PER_MS;
+
+    if (now_ms + deadline_ms < stream->deadline_timer.expires_ms)
+        weir_timer_start(&stream->deadline_timer, deadline_ms);
 }
 
 void weir_stream_close(struct weir_stream *stream, uint64_t deadline_ms)
 {
-    if (stream->dying || stream->closing)
-        return;
-    if (stream->opening) {
+    if (deadline_ms == 0)
+        deadline_ms = WEIR_CLOSE_DEADLINE_MS;
+    if (is_opening(stream))
         weir__stream_end(stream, WEIR_EABORTED, false);
-        return;
-    }
-    begin_closing(stream, 0, deadline_ms ? deadline_ms : WEIR_CLOSE_DEADLINE_MS);
+    else if (!stream->closing && !stream->dying)
+        begin_closing(stream, 0, deadline_ms);
+    else if (stream->close_reason != 0 && weir_timer_is_started(&stream->deadline_timer))
+        /* Behind a failure the owner may not want to wait for as long. */
+        shorten_closing(stream, deadline_ms);
 }
 
 void weir_stream_abort(struct weir_stream *stream, int reason)
@@ -416,8 +438,16 @@ void weir__stream_set_transport(struct weir_stream *stream, struct weir__transpo
     weir__stream_defer(stream);
 }
 
+void weir__stream_set_deadline(struct weir_stream *stream, uint64_t delay_ms)
+{
+    if (!stream->closing && !stream->dying)
+        weir_timer_start(&stream->deadline_timer, delay_ms);
+}
+
 void weir__stream_opened(struct weir_stream *stream)
 {
+    if (!stream->closing)
+        weir_timer_stop(&stream->deadline_timer);
     stream->open_to_tell = true;
     weir__stream_defer(stream);
 }

@@ -68,8 +68,8 @@ struct weir_stream {
     uint64_t unstamped_end;           /* wire offset: a send up to here had no stamp */
     uint8_t quick_answers;            /* in a row, up to a bound: see stream_send.c */
 
-    uint64_t arrived_ns; /* of what is being received, for a transport */
-    struct weir_timer close_timer;
+    uint64_t arrived_ns;              /* of what is being received, for a transport */
+    struct weir_timer deadline_timer; /* of closing, or of a transport's beginning */
     struct weir__held_input *held_first, **held_end;
     int reason;       /* of dying */
     int close_reason; /* what it will be if closing comes to its end */

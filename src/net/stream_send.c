@@ -24,6 +24,13 @@ void weir__stream_send_init(struct weir_stream *stream, const struct weir_stream
 
 /* ---- what the kernel has taken ---- */
 
+/* Before the writes are entered: when to look for them depends on it. */
+static void note_unstamped(struct weir_stream *stream)
+{
+    if (stream->send_unstamped)
+        stream->unstamped_end = stream->ledger.accepted;
+}
+
 /* Of the owner's bytes. With kernel TLS a record's header and tag are beside them; the last write has these. */
 static void take_passed(struct weir_stream *stream, uint64_t bytes, uint64_t taken_ns)
 {
@@ -42,6 +49,7 @@ static void take_passed(struct weir_stream *stream, uint64_t bytes, uint64_t tak
                                              bytes == stream->send_length && !stream->send_more);
     else
         weir__ledger_accept(&stream->ledger, bytes);
+    note_unstamped(stream);
     while ((write = weir__send_queue_advance(&stream->queue, &left, &at))) {
         if (left == 0 && write->wire_end < stream->ledger.accepted)
             write->wire_end = stream->ledger.accepted;
@@ -50,13 +58,23 @@ static void take_passed(struct weir_stream *stream, uint64_t bytes, uint64_t tak
     }
 }
 
-/* The first byte of a write that is made may be with the kernel long before its last. */
 static void note_first_byte(struct weir_stream *stream, struct weir__write *write,
                             uint64_t taken_ns)
 {
-    if (write && write->taken > 0 && write->first_byte_ns == 0 &&
+    if (write->taken > 0 && write->first_byte_ns == 0 &&
         write->wire_start < stream->ledger.accepted)
         write->first_byte_ns = taken_ns;
+}
+
+/* The first byte of a write that is made may be with the kernel long before its last: those of several may. */
+static void note_first_bytes(struct weir_stream *stream, uint64_t taken_ns)
+{
+    struct weir__write *write = stream->sealed.first;
+
+    for (; write && write->wire_start < stream->ledger.accepted; write = write->next)
+        note_first_byte(stream, write, taken_ns);
+    if (!write && stream->queue.first)
+        note_first_byte(stream, stream->queue.first, taken_ns);
 }
 
 /* Of the wire's bytes that the transport made. */
@@ -65,6 +83,7 @@ static void take_made(struct weir_stream *stream, uint64_t bytes, uint64_t taken
     struct weir__write *write;
 
     weir__ledger_accept(&stream->ledger, bytes);
+    note_unstamped(stream);
     stream->transport->ops->made_taken(stream->transport, bytes);
     stream->plain_accepted =
         stream->transport->ops->plain_at(stream->transport, stream->ledger.accepted);
@@ -73,7 +92,7 @@ static void take_made(struct weir_stream *stream, uint64_t bytes, uint64_t taken
         note_first_byte(stream, write, taken_ns);
         weir__stream_accepted(stream, write, taken_ns, write->entry.end);
     }
-    note_first_byte(stream, write ? write : stream->queue.first, taken_ns);
+    note_first_bytes(stream, taken_ns);
 }
 
 static void take_sent_bytes(struct weir_stream *stream, uint64_t bytes)
@@ -84,8 +103,6 @@ static void take_sent_bytes(struct weir_stream *stream, uint64_t bytes)
         take_made(stream, bytes, taken_ns);
     else
         take_passed(stream, bytes, taken_ns);
-    if (stream->send_unstamped)
-        stream->unstamped_end = stream->ledger.accepted;
     weir__stream_tell_progress(stream);
 }
 
@@ -146,7 +163,7 @@ static unsigned stamp_flag(struct weir_stream *stream, bool waits)
 {
     bool stamped = waits && weir__stream_wants_stamp(stream);
 
-    stream->send_unstamped = waits && !stamped;
+    stream->send_unstamped = waits && !stamped && stream->source == WEIR_DELIVERY_TX_ACK;
     return stamped ? WEIR__SEND_STAMP : 0;
 }
 

@@ -77,6 +77,8 @@ struct weir__transport {
 
 /* The transport begins. The stream has none, and has sent and received nothing. */
 void weir__stream_set_transport(struct weir_stream *stream, struct weir__transport *transport);
+/* The stream is to be open by then, or it ends with WEIR_ETIMEDOUT. */
+void weir__stream_set_deadline(struct weir_stream *stream, uint64_t delay_ms);
 /* The owner may be told that the stream is open. */
 void weir__stream_opened(struct weir_stream *stream);
 /* Hands bytes to the owner, now or when it reads again. */

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/utsname.h>
 
+#include <weir/tls.h>
 #include <weir/version.h>
 
 #include "engine/probe.h"
@@ -151,6 +152,22 @@ static void table_print(const struct weir__probe probes[WEIR__PROBE_COUNT], FILE
     }
 }
 
+static void libraries_table_print(FILE *out)
+{
+    const char *name;
+
+    fputs("\nTLS libraries\n", out);
+    for (unsigned i = 0; (name = weir_tls_vendor_name(i)) != NULL; i++) {
+        char title[TITLE_WIDTH + 1];
+        snprintf(title, sizeof(title), "%s %s", name, weir_tls_vendor_version(i));
+        fprintf(out, "  %-*s  yes  %s%s\n", TITLE_WIDTH, title,
+                weir_tls_vendor_version_max(i) == WEIR_TLS_1_3 ? "TLS 1.2 and 1.3" : "TLS 1.2 only",
+                i == 0 ? "; weir serve takes it, unless --tls says otherwise" : "");
+    }
+    if (!weir_tls_vendor_name(0))
+        fprintf(out, "  %-*s  NO   --listen-tls fails at start\n", TITLE_WIDTH, "any");
+}
+
 static void verdict_print(const struct verdict *verdict, FILE *out)
 {
     fputs("\nIn short\n", out);
@@ -184,6 +201,25 @@ static void json_text_print(const char *text, FILE *out)
     fputc('"', out);
 }
 
+static void libraries_json_print(FILE *out)
+{
+    const char *name = weir_tls_vendor_name(0);
+
+    fputs(",\"tls_default\":", out);
+    if (name)
+        json_text_print(name, out);
+    else
+        fputs("null", out);
+    fputs(",\"tls_libraries\":[", out);
+    for (unsigned i = 0; (name = weir_tls_vendor_name(i)) != NULL; i++) {
+        fprintf(out, "%s\n {\"name\":\"%s\",\"version\":", i > 0 ? "," : "", name);
+        json_text_print(weir_tls_vendor_version(i), out);
+        fprintf(out, ",\"newest\":\"%s\"}",
+                weir_tls_vendor_version_max(i) == WEIR_TLS_1_3 ? "TLSv1.3" : "TLSv1.2");
+    }
+    fputs("]", out);
+}
+
 static void json_print(const struct weir__probe probes[WEIR__PROBE_COUNT],
                        const struct verdict *verdict, FILE *out)
 {
@@ -196,7 +232,9 @@ static void json_print(const struct weir__probe probes[WEIR__PROBE_COUNT],
         json_text_print(verdict->engine, out);
     else
         fputs("null", out);
-    fprintf(out, ",\"delivery_by\":\"%s\",\"probes\":[", verdict->delivery);
+    fprintf(out, ",\"delivery_by\":\"%s\"", verdict->delivery);
+    libraries_json_print(out);
+    fputs(",\"probes\":[", out);
     for (size_t i = 0; i < FINDING_COUNT; i++) {
         const struct finding *finding = &findings[i];
         fprintf(out, "%s\n {\"id\":\"%s\",\"works\":%s,\"title\":", i > 0 ? "," : "",
@@ -222,6 +260,7 @@ int weir__doctor_run(bool json, FILE *out)
         json_print(probes, &verdict, out);
     } else {
         table_print(probes, out);
+        libraries_table_print(out);
         verdict_print(&verdict, out);
     }
     return fflush(out) == 0 && !ferror(out) ? 0 : -1;

@@ -11,6 +11,9 @@
  *   "kernel"       its release
  *   "engine_auto"  the engine that --engine auto chooses: "io_uring", "epoll", "poll", or null
  *   "delivery_by"  how that engine learns of a delivery: "tx_ack", "tcp_info" or "none"
+ *   "tls_default"  the TLS library that weir serve takes without --tls, or null
+ *   "tls_libraries" an array; each has "name", "version" and "newest", the newest version of TLS that it
+ *                  knows, "TLSv1.2" or "TLSv1.3"
  *   "probes"       an array; each has "id" (as weir__probe_name says; ids are kept from version to
  *                  version, new ones may come), "works" (a boolean), "title" (what it is, in
  * words), and "detail" (if it works, a remark or ""; else why it does not)

@@ -242,6 +242,12 @@ void weir__https_refresh(struct weir__https *https)
     https->refresh_failed = failed;
 }
 
+void weir__https_reload_tickets(struct weir__https *https)
+{
+    https->refresh_failed = false;
+    weir__https_refresh(https);
+}
+
 const char *weir__https_description(const struct weir__https *https)
 {
     return https->description;

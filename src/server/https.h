@@ -25,8 +25,10 @@ void weir__https_close(struct weir__https *https);
 /* Makes a context from the files as they are now. The same on failure. */
 int weir__https_context_new(struct weir__https *https, struct weir_tls_context **context);
 
-/* New ticket keys, if it is time for them. Call it once a minute. What fails is said once. */
+/* New ticket keys, if it is time for them. Call it once a minute. What fails is said once ... */
 void weir__https_refresh(struct weir__https *https);
+/* ... and here each time, because somebody asked. */
+void weir__https_reload_tickets(struct weir__https *https);
 
 /* For people: the library, its version, and what the kernel does. Valid until it is closed. */
 const char *weir__https_description(const struct weir__https *https);

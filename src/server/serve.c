@@ -195,7 +195,7 @@ static void reload(struct server *server)
     weir__release(contexts);
     fprintf(stderr, error ? "weir: the certificates and keys in use stay\n"
                           : "weir: certificates and keys were read again\n");
-    weir__https_refresh(server->https);
+    weir__https_reload_tickets(server->https);
 }
 
 /* The next signal, 0 if a while has passed without one. */

@@ -25,8 +25,13 @@ enum message {
 
 static int fail_silently(struct weir__tls_session *session, const char *failure)
 {
-    if (!session->failed)
-        snprintf(session->failure, sizeof(session->failure), "%s", failure);
+    size_t bytes = strlen(failure) + 1;
+
+    if (!session->failed) {
+        session->failure = weir__allocate(bytes);
+        if (session->failure)
+            memcpy(session->failure, failure, bytes);
+    }
     session->failed = true;
     return WEIR_ETLS;
 }
@@ -42,7 +47,7 @@ int weir__tls_session_fail(struct weir__tls_session *session, enum weir__tls_ale
     if (session->open) {
         session->events->control(session->context, WEIR__TLS_ALERT, content, sizeof(content),
                                  false);
-    } else if (!session->emitted) {
+    } else if (!session->user->emitted) {
         /* Nothing was said yet, so nothing is encrypted yet (RFC 8446 section 5.1). */
         const uint8_t record[] = {WEIR__TLS_ALERT, 3,          3,         0,
                                   sizeof(content), content[0], content[1]};
@@ -51,13 +56,13 @@ int weir__tls_session_fail(struct weir__tls_session *session, enum weir__tls_ale
     return WEIR_ETLS;
 }
 
-/* ---- the handshake ---- */
+/* ---- what user space needs ---- */
 
 static int emit(void *context, const uint8_t *bytes, size_t length)
 {
     struct weir__tls_session *session = context;
 
-    session->emitted = true;
+    session->user->emitted = true;
     return session->events->emit(session->context, bytes, length);
 }
 
@@ -80,36 +85,43 @@ int weir__tls_session_init(struct weir__tls_session *session, const struct weir_
     session->events = events;
     session->context = context;
     session->server = server;
-    weir__tls_framer_init(&session->framer);
-    return vendor->handshake_new(&session->handshake, vendor_context, &options);
-}
-
-static void protector_free(struct weir__tls_protector **protector)
-{
-    if (!*protector)
-        return;
-    weir__tls_protector_dispose(*protector);
-    weir__release(*protector);
-    *protector = NULL;
+    session->user = weir__allocate_zeroed(1, sizeof(*session->user));
+    if (!session->user)
+        return WEIR_ENOMEM;
+    weir__tls_framer_init(&session->user->framer);
+    int error = vendor->handshake_new(&session->user->handshake, vendor_context, &options);
+    if (error)
+        weir__tls_session_dispose(session);
+    return error;
 }
 
 static void handshake_free(struct weir__tls_session *session)
 {
-    if (session->handshake)
-        session->vendor->handshake_free(session->handshake);
-    session->handshake = NULL;
+    if (session->user->handshake)
+        session->vendor->handshake_free(session->user->handshake);
+    session->user->handshake = NULL;
+}
+
+static void user_free(struct weir__tls_session *session)
+{
+    if (!session->user)
+        return;
+    handshake_free(session);
+    weir__tls_protector_dispose(&session->user->sealer);
+    weir__tls_protector_dispose(&session->user->opener);
+    weir__tls_framer_dispose(&session->user->framer);
+    weir__release(session->user);
+    session->user = NULL;
 }
 
 void weir__tls_session_dispose(struct weir__tls_session *session)
 {
-    handshake_free(session);
-    protector_free(&session->sealer);
-    protector_free(&session->opener);
-    weir__tls_framer_dispose(&session->framer);
+    user_free(session);
     weir__release(session->resumption);
+    weir__release(session->failure);
     session->resumption = NULL;
-    weir__tls_wipe(&session->tx, sizeof(session->tx));
-    weir__tls_wipe(&session->rx, sizeof(session->rx));
+    session->failure = NULL;
+    weir__tls_wipe(session->secrets, sizeof(session->secrets));
 }
 
 /* A client keeps what it can resume with when it lets its handshake go. */
@@ -118,10 +130,10 @@ static void handshake_let_go(struct weir__tls_session *session)
     uint8_t data[16384];
     int length = 0;
 
-    if (!session->handshake)
+    if (!session->user || !session->user->handshake)
         return;
     if (!session->server)
-        length = session->vendor->session_save(session->handshake, data, sizeof(data));
+        length = session->vendor->session_save(session->user->handshake, data, sizeof(data));
     if (length > 0) {
         session->resumption = weir__allocate((size_t)length);
         if (session->resumption) {
@@ -133,38 +145,144 @@ static void handshake_let_go(struct weir__tls_session *session)
     handshake_free(session);
 }
 
-static int protector_make(struct weir__tls_session *session, struct weir__tls_protector **protector,
-                          const struct weir__tls_keys *keys, bool seal)
+void weir__tls_session_release(struct weir__tls_session *session,
+                               enum weir__tls_direction direction)
 {
+    if (!session->user)
+        return;
+    if (direction == WEIR__TLS_TX) {
+        weir__tls_protector_dispose(&session->user->sealer);
+    } else {
+        weir__tls_protector_dispose(&session->user->opener);
+        handshake_let_go(session);
+    }
+    if (!session->user->sealer.aead && !session->user->opener.aead)
+        user_free(session);
+}
+
+struct weir__tls_protector *weir__tls_session_sealer(struct weir__tls_session *session)
+{
+    return session->user && session->user->sealer.aead ? &session->user->sealer : NULL;
+}
+
+bool weir__tls_session_rx_is_free(const struct weir__tls_session *session)
+{
+    return session->open && !session->close_received && !session->failed && session->user &&
+           !session->user->handshake && weir__tls_framer_is_empty(&session->user->framer);
+}
+
+size_t weir__tls_session_overhead(const struct weir__tls_session *session)
+{
+    const struct weir__tls_keys keys = {
+        .version = session->version,
+        .cipher = (enum weir__tls_cipher)session->cipher,
+    };
+
+    return weir__tls_overhead(&keys);
+}
+
+/* ---- keys ---- */
+
+/* A secret as key_schedule.h has it. */
+static struct weir__tls_secret secret_of(const struct weir__tls_session *session,
+                                         enum weir__tls_direction direction)
+{
+    struct weir__tls_secret secret = {
+        .keys = {.version = session->version, .cipher = (enum weir__tls_cipher)session->cipher},
+        .secret_length = session->secret_length,
+    };
+
+    memcpy(secret.secret, session->secrets[direction], sizeof(secret.secret));
+    return secret;
+}
+
+int weir__tls_session_keys(const struct weir__tls_session *session,
+                           enum weir__tls_direction direction, struct weir__tls_keys *keys)
+{
+    const struct weir__tls_protector *protector = NULL;
+
+    if (session->user)
+        protector = direction == WEIR__TLS_TX ? &session->user->sealer : &session->user->opener;
+    if (protector && protector->aead) {
+        *keys = protector->keys;
+        return 0;
+    }
+    struct weir__tls_secret secret = secret_of(session, direction);
+    int error =
+        weir__tls_secret_derive(session->vendor, (enum weir__tls_hash)session->hash, &secret);
+    *keys = secret.keys;
+    weir__tls_wipe(&secret, sizeof(secret));
+    return error;
+}
+
+/* Goes on to the next secret of a direction (RFC 8446 section 7.2). */
+static int next_secret(struct weir__tls_session *session, enum weir__tls_direction direction,
+                       struct weir__tls_keys *keys)
+{
+    struct weir__tls_secret secret = secret_of(session, direction);
+    int error =
+        weir__tls_secret_update(session->vendor, (enum weir__tls_hash)session->hash, &secret);
+
+    if (!error)
+        memcpy(session->secrets[direction], secret.secret, sizeof(secret.secret));
+    *keys = secret.keys;
+    weir__tls_wipe(&secret, sizeof(secret));
+    return error;
+}
+
+static int protector_renew(struct weir__tls_session *session, struct weir__tls_protector *protector,
+                           const struct weir__tls_keys *keys, bool seal)
+{
+    weir__tls_protector_dispose(protector);
+    return weir__tls_protector_init(protector, session->vendor, keys, seal);
+}
+
+int weir__tls_session_next_tx(struct weir__tls_session *session, struct weir__tls_keys *keys)
+{
+    if (next_secret(session, WEIR__TLS_TX, keys) != 0)
+        return fail_silently(session, "no new keys");
+    if (!weir__tls_session_sealer(session))
+        return 0;
+    return protector_renew(session, &session->user->sealer, keys, true);
+}
+
+int weir__tls_session_update_keys(struct weir__tls_session *session, bool request_peer)
+{
+    const uint8_t message[] = {MESSAGE_KEY_UPDATE, 0, 0, 1, request_peer ? 1 : 0};
+
+    if (session->version != WEIR__TLS_1_3 || session->secret_length == 0)
+        return WEIR_ENOTSUP;
+    return session->events->control(session->context, WEIR__TLS_HANDSHAKE, message, sizeof(message),
+                                    true);
+}
+
+/* ---- the handshake ---- */
+
+static int take_result(struct weir__tls_session *session, const struct weir__tls_result *result)
+{
+    bool secrets = result->tx.secret_length > 0 && result->rx.secret_length > 0;
     int error;
 
-    protector_free(protector);
-    *protector = weir__allocate_zeroed(1, sizeof(**protector));
-    if (!*protector)
-        return WEIR_ENOMEM;
-    error = weir__tls_protector_init(*protector, session->vendor, keys, seal);
-    if (error) {
-        weir__release(*protector);
-        *protector = NULL;
-    }
-    return error;
+    session->version = result->version;
+    session->hash = (uint8_t)result->hash;
+    session->cipher = (uint8_t)result->tx.keys.cipher;
+    session->secret_length = secrets ? result->tx.secret_length : 0;
+    memcpy(session->secrets[WEIR__TLS_TX], result->tx.secret, sizeof(result->tx.secret));
+    memcpy(session->secrets[WEIR__TLS_RX], result->rx.secret, sizeof(result->rx.secret));
+    session->key_updates = WEIR__TLS_KEY_UPDATES_MAX;
+    error = protector_renew(session, &session->user->sealer, &result->tx.keys, true);
+    return error ? error
+                 : protector_renew(session, &session->user->opener, &result->rx.keys, false);
 }
 
 static int opened(struct weir__tls_session *session)
 {
     struct weir__tls_result result;
-    int error = session->vendor->result(session->handshake, &result);
+    int error = session->vendor->result(session->user->handshake, &result);
 
     if (error)
         return fail_silently(session, "the library does not say the keys");
-    session->version = result.version;
-    session->hash = result.hash;
-    session->tx = result.tx;
-    session->rx = result.rx;
-    session->key_updates = WEIR__TLS_KEY_UPDATES_MAX;
-    error = protector_make(session, &session->sealer, &session->tx.keys, true);
-    if (!error)
-        error = protector_make(session, &session->opener, &session->rx.keys, false);
+    error = take_result(session, &result);
     if (!error) {
         session->open = true;
         /* A client of TLS 1.3 still needs it to make sense of tickets. */
@@ -179,17 +297,18 @@ static int opened(struct weir__tls_session *session)
 static int handshake_advance(struct weir__tls_session *session, const uint8_t *record,
                              size_t length)
 {
+    struct weir__tls_user *user = session->user;
     int outcome;
 
-    session->handshake_bytes += (uint32_t)length;
-    if (session->handshake_bytes > WEIR__TLS_HANDSHAKE_BYTES_MAX)
+    user->handshake_bytes += (uint32_t)length;
+    if (user->handshake_bytes > WEIR__TLS_HANDSHAKE_BYTES_MAX)
         return weir__tls_session_fail(session, WEIR__TLS_HANDSHAKE_FAILURE,
                                       "the handshake is too long");
-    outcome = session->vendor->advance(session->handshake, record, length);
+    outcome = session->vendor->advance(user->handshake, record, length);
     if (outcome == WEIR__TLS_DONE)
         return opened(session);
     if (outcome == WEIR_ETLS)
-        return fail_silently(session, session->vendor->failure(session->handshake));
+        return fail_silently(session, session->vendor->failure(user->handshake));
     return outcome;
 }
 
@@ -231,7 +350,7 @@ static int take_data(struct weir__tls_session *session, const uint8_t *data, siz
 
 static int take_alert(struct weir__tls_session *session, const uint8_t *content, size_t length)
 {
-    char failure[WEIR__TLS_FAILURE_MAX];
+    char failure[32];
 
     if (length != 2)
         return weir__tls_session_fail(session, WEIR__TLS_DECODE_ERROR, "an alert of odd length");
@@ -251,6 +370,9 @@ static int take_alert(struct weir__tls_session *session, const uint8_t *content,
 static int take_key_update(struct weir__tls_session *session, const uint8_t *body, size_t length,
                            bool last)
 {
+    struct weir__tls_keys keys;
+    int error = 0;
+
     if (length != 1)
         return weir__tls_session_fail(session, WEIR__TLS_DECODE_ERROR, "a KeyUpdate of odd length");
     if (body[0] > 1)
@@ -263,17 +385,17 @@ static int take_key_update(struct weir__tls_session *session, const uint8_t *bod
         return weir__tls_session_fail(session, WEIR__TLS_UNEXPECTED_MESSAGE,
                                       "the peer changes its keys too often");
     session->key_updates--;
-    if (session->rx.secret_length == 0)
+    if (session->secret_length == 0)
         return WEIR_ENOTSUP;
-    if (weir__tls_secret_update(session->vendor, session->hash, &session->rx) != 0)
+    if (next_secret(session, WEIR__TLS_RX, &keys) != 0)
         return weir__tls_session_fail(session, WEIR__TLS_INTERNAL_ERROR, "no new keys");
-    if (session->opener) {
-        int error = protector_make(session, &session->opener, &session->rx.keys, false);
-        if (error)
-            return error;
-    } else {
+    if (session->user && session->user->opener.aead)
+        error = protector_renew(session, &session->user->opener, &keys, false);
+    else
         session->events->rx_changed(session->context);
-    }
+    weir__tls_wipe(&keys, sizeof(keys));
+    if (error)
+        return error;
     return body[0] == 1 ? weir__tls_session_update_keys(session, false) : 0;
 }
 
@@ -357,12 +479,12 @@ static int take_record(struct weir__tls_session *session, const uint8_t *record,
 
     if (!session->open)
         return handshake_advance(session, record, length);
-    alert = weir__tls_open(session->opener, record, length, room, &record_opened);
+    alert = weir__tls_open(&session->user->opener, record, length, room, &record_opened);
     if (alert)
         return weir__tls_session_fail(session, (enum weir__tls_alert)alert,
                                       "a record that cannot be opened");
-    if (session->handshake && record_opened.type == WEIR__TLS_HANDSHAKE)
-        session->vendor->post_record(session->handshake, record, length);
+    if (session->user->handshake && record_opened.type == WEIR__TLS_HANDSHAKE)
+        session->vendor->post_record(session->user->handshake, record, length);
     return weir__tls_session_content(session, record_opened.type, record_opened.data,
                                      record_opened.length);
 }
@@ -377,7 +499,7 @@ int weir__tls_session_receive(struct weir__tls_session *session, const uint8_t *
     if (session->failed)
         return WEIR_ETLS;
     while (!error && !session->close_received) {
-        outcome = weir__tls_framer_next(&session->framer, session->version, &bytes, &length,
+        outcome = weir__tls_framer_next(&session->user->framer, session->version, &bytes, &length,
                                         &record, &record_length);
         if (outcome == 0)
             break;
@@ -389,36 +511,4 @@ int weir__tls_session_receive(struct weir__tls_session *session, const uint8_t *
         error = take_record(session, record, record_length, room);
     }
     return error;
-}
-
-/* ---- keys ---- */
-
-int weir__tls_session_update_keys(struct weir__tls_session *session, bool request_peer)
-{
-    const uint8_t message[] = {MESSAGE_KEY_UPDATE, 0, 0, 1, request_peer ? 1 : 0};
-
-    if (session->version != WEIR__TLS_1_3 || session->tx.secret_length == 0)
-        return WEIR_ENOTSUP;
-    return session->events->control(session->context, WEIR__TLS_HANDSHAKE, message, sizeof(message),
-                                    true);
-}
-
-int weir__tls_session_next_tx(struct weir__tls_session *session)
-{
-    if (weir__tls_secret_update(session->vendor, session->hash, &session->tx) != 0)
-        return fail_silently(session, "no new keys");
-    if (!session->sealer)
-        return 0;
-    return protector_make(session, &session->sealer, &session->tx.keys, true);
-}
-
-void weir__tls_session_release(struct weir__tls_session *session,
-                               enum weir__tls_direction direction)
-{
-    if (direction == WEIR__TLS_TX) {
-        protector_free(&session->sealer);
-    } else {
-        protector_free(&session->opener);
-        handshake_let_go(session);
-    }
 }

@@ -26,9 +26,6 @@
 #define WEIR__TLS_KEY_UPDATES_MAX   32
 #define WEIR__TLS_KEY_UPDATE_CREDIT (1u << 20)
 
-/* A reason in words, with its zero. */
-#define WEIR__TLS_FAILURE_MAX 96
-
 /* What a session asks for. None of the calls may free it. */
 struct weir__tls_events {
     /* The handshake's own bytes are to be sent. Returns 0 or WEIR_ENOMEM. */
@@ -45,34 +42,41 @@ struct weir__tls_events {
     int (*opened)(void *context, const struct weir__tls_result *result);
     /* The peer has said its end (close_notify). */
     void (*closed)(void *context);
-    /* The peer has new keys, session->rx.keys: whoever opens its records needs them from now on. */
+    /* The peer has new keys (weir__tls_session_keys), which whoever opens its records needs from now on. */
     void (*rx_changed)(void *context);
 };
 
+/* What user space needs for its part of a connection. The kernel's part needs none of it. */
+struct weir__tls_user {
+    struct weir__tls_handshake *handshake; /* NULL once it is not needed */
+    struct weir__tls_framer framer;
+    struct weir__tls_protector sealer, opener; /* without an AEAD: the kernel has that direction */
+    uint32_t handshake_bytes;
+    bool emitted; /* the handshake has sent something */
+};
+
+/* A connection that the kernel has taken over keeps no more than this. */
 struct weir__tls_session {
     const struct weir__tls_vendor *vendor;
     const struct weir__tls_events *events;
-    void *context;                         /* of the events */
-    struct weir__tls_handshake *handshake; /* NULL once it is not needed */
-    struct weir__tls_framer framer;
-    struct weir__tls_protector *sealer,
-        *opener; /* NULL: the kernel has that direction, or no keys yet */
-    struct weir__tls_secret tx, rx;
+    void *context;               /* of the events */
+    struct weir__tls_user *user; /* NULL: the kernel does it all */
     uint8_t *resumption; /* clients: what to resume with, saved when the handshake was let go */
+    char *failure;       /* why, NULL = it has not, or nothing is known */
     uint32_t resumption_length;
-    uint32_t handshake_bytes;
     uint32_t skip_bytes; /* of a handshake message that goes on in the next record */
     uint32_t credit_bytes;
-    enum weir__tls_hash hash;
     uint16_t version; /* 0: not known yet */
+    uint8_t hash;     /* enum weir__tls_hash */
+    uint8_t cipher;   /* enum weir__tls_cipher */
     uint8_t quiet_records;
     uint8_t key_updates;
+    uint8_t secret_length; /* 0: there are no secrets, so the keys cannot change */
     bool server;
     bool open;           /* the handshake is done */
-    bool emitted;        /* the handshake has sent something */
     bool close_received; /* the peer's close_notify */
     bool failed;
-    char failure[WEIR__TLS_FAILURE_MAX]; /* why, "" = it has not */
+    uint8_t secrets[2][WEIR__TLS_HASH_MAX]; /* TLS 1.3: the traffic secrets, by direction */
 };
 
 /*
@@ -105,8 +109,18 @@ int weir__tls_session_fail(struct weir__tls_session *session, enum weir__tls_ale
 
 /* Asks for a KeyUpdate record with a new key behind it. Returns 0, WEIR_ENOTSUP (not TLS 1.3) or WEIR_ENOMEM. */
 int weir__tls_session_update_keys(struct weir__tls_session *session, bool request_peer);
-/* The KeyUpdate is made: session->tx.keys are the next ones, and the sealer, if there is one, has them. */
-int weir__tls_session_next_tx(struct weir__tls_session *session);
+/* The KeyUpdate is made: the sealer, if there is one, has the next keys, and so has the caller. */
+int weir__tls_session_next_tx(struct weir__tls_session *session, struct weir__tls_keys *keys);
+
+/* The keys of a direction as they are now, for the kernel. Wipe them. Returns 0 or WEIR_EIO. */
+int weir__tls_session_keys(const struct weir__tls_session *session,
+                           enum weir__tls_direction direction, struct weir__tls_keys *keys);
+/* The protector of what is sent, NULL if the kernel has that. */
+struct weir__tls_protector *weir__tls_session_sealer(struct weir__tls_session *session);
+/* Whether user space has read nothing that it has not opened, and has no use for what comes. */
+bool weir__tls_session_rx_is_free(const struct weir__tls_session *session);
+/* What a record has beside its content. */
+size_t weir__tls_session_overhead(const struct weir__tls_session *session);
 
 /* The kernel has a direction now: forgets what user space needed for it. */
 void weir__tls_session_release(struct weir__tls_session *session,

@@ -29,20 +29,13 @@ void weir__tls_stream_end(struct weir__tls_stream *tls, int error)
         weir__stream_fail(stream, error, true);
 }
 
-static void on_handshake_timeout(struct weir_timer *timer)
-{
-    struct weir__tls_stream *tls = timer->context;
-
-    weir__stream_end(tls->base.stream, WEIR_ETIMEDOUT, true);
-}
-
 static void dispose(struct weir__transport *transport)
 {
     struct weir__tls_stream *tls = weir__tls_stream_of(transport);
 
-    weir_timer_stop(&tls->handshake_timer);
     weir__tls_session_dispose(&tls->session);
-    weir__tls_output_taken(&tls->output, tls->context, tls->output.bytes);
+    if (!transport->stream->socket.tls_tx)
+        weir__tls_output_taken(&tls->made.output, tls->context, tls->made.output.bytes);
     if (tls->map)
         weir__release(tls->map);
     weir__release(tls->server_name);
@@ -77,7 +70,6 @@ static int on_opened(void *context, const struct weir__tls_result *result)
             return WEIR_ENOMEM;
         memcpy(tls->server_name, result->server_name, name_bytes);
     }
-    weir_timer_stop(&tls->handshake_timer);
     tls->wants_kernel_tx = tls->context->kernel != WEIR_TLS_KERNEL_OFF;
     tls->wants_kernel_rx = tls->context->kernel == WEIR_TLS_KERNEL_TX_RX;
     weir__stream_opened(tls->base.stream);
@@ -114,11 +106,8 @@ static const struct weir__tls_events events = {
  */
 static bool can_switch_rx(const struct weir__tls_stream *tls)
 {
-    const struct weir__tls_session *session = &tls->session;
-
-    return tls->wants_kernel_rx && tls->base.stream->socket.tls_tx && session->open &&
-           !session->handshake && weir__tls_framer_is_empty(&session->framer) &&
-           !session->close_received && !session->failed;
+    return tls->wants_kernel_rx && tls->base.stream->socket.tls_tx &&
+           weir__tls_session_rx_is_free(&tls->session);
 }
 
 /* Gives the kernel the key of what is received; no receive operation is in flight. */
@@ -126,15 +115,17 @@ static void attach_rx(struct weir__tls_stream *tls)
 {
     struct weir_stream *stream = tls->base.stream;
     struct weir__tls_session *session = &tls->session;
-    const struct weir__tls_keys *keys =
-        session->opener ? &session->opener->keys : &session->rx.keys;
+    struct weir__tls_keys keys;
     bool first = !stream->socket.tls_rx;
 
     tls->rx_switching = false;
     if (stream->dying || (first && !can_switch_rx(tls)))
         return;
-    int error =
-        stream->engine->ops->socket_tls_attach(stream->engine, &stream->socket, WEIR__TLS_RX, keys);
+    int error = weir__tls_session_keys(session, WEIR__TLS_RX, &keys);
+    if (!error)
+        error = stream->engine->ops->socket_tls_attach(stream->engine, &stream->socket,
+                                                       WEIR__TLS_RX, &keys);
+    weir__tls_wipe(&keys, sizeof(keys));
     if (!error)
         weir__tls_session_release(session, WEIR__TLS_RX);
     else if (first)
@@ -167,6 +158,9 @@ static void received(struct weir__transport *transport, const struct weir__compl
     size_t length = (size_t)completion->result;
     int error;
 
+    /* Who closes wants no data, but a kernel that opens records goes on only with the peer's new key. */
+    if (stream->closing && completion->record_type != WEIR__TLS_HANDSHAKE)
+        return;
     stream->arrived_ns = arrived_ns;
     if (stream->socket.tls_rx)
         error = weir__tls_session_content(&tls->session,
@@ -238,7 +232,7 @@ static void connected(struct weir__transport *transport)
 {
     struct weir__tls_stream *tls = weir__tls_stream_of(transport);
 
-    weir_timer_start(&tls->handshake_timer, tls->context->handshake_timeout_ms);
+    weir__stream_set_deadline(transport->stream, tls->context->handshake_timeout_ms);
     int error = weir__tls_session_start(&tls->session);
     if (error)
         weir__tls_stream_end(tls, error);
@@ -282,10 +276,9 @@ static int begin(struct weir_stream *stream, struct weir_tls_context *context, b
     tls->base.ops = &ops;
     tls->context = context;
     weir__tls_context_hold(context);
-    weir_timer_init(&tls->handshake_timer, stream->loop, on_handshake_timeout, tls);
     weir__stream_set_transport(stream, &tls->base);
     if (server)
-        weir_timer_start(&tls->handshake_timer, context->handshake_timeout_ms);
+        weir__stream_set_deadline(stream, context->handshake_timeout_ms);
     return 0;
 }
 
@@ -334,7 +327,7 @@ const char *weir_tls_failure(const struct weir_stream *stream)
 {
     const struct weir__tls_stream *tls = weir__tls_stream_get(stream);
 
-    return tls ? tls->session.failure : "";
+    return tls && tls->session.failure ? tls->session.failure : "";
 }
 
 int weir_tls_update_keys(struct weir_stream *stream, bool request_peer)
@@ -360,8 +353,8 @@ int weir_tls_resumption(struct weir_stream *stream, void *data, size_t size)
     if (!tls)
         return 0;
     const struct weir__tls_session *session = &tls->session;
-    if (session->handshake && session->open)
-        return session->vendor->session_save(session->handshake, data, size);
+    if (session->open && session->user && session->user->handshake)
+        return session->vendor->session_save(session->user->handshake, data, size);
     if (session->resumption_length > size)
         return WEIR_ENOBUFS;
     if (session->resumption_length > 0)

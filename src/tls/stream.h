@@ -10,7 +10,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <weir/timer.h>
 #include <weir/tls.h>
 
 #include "net/offset_map.h"
@@ -28,32 +27,38 @@ struct weir__tls_control {
     bool then_new_keys;
 };
 
-/* What is known of how the kernel's records and the owner's bytes go together. */
+/* While records are made here. */
+struct weir__tls_made {
+    struct weir__tls_output output;
+    uint64_t stamp_end; /* of the wire: the last record with which a write ends that waits */
+    uint64_t small_end; /* of the owner's bytes: records before it are small */
+    uint64_t made_ns;   /* when the last record was made */
+};
+
+/* While the kernel makes them. */
 struct weir__tls_kernel_tx {
     uint64_t wire_base;     /* of the wire when the kernel took over, or changed keys */
     uint64_t sequence_base; /* of its first record then */
     uint64_t bytes;         /* given to it since, control records' content too */
+    struct weir__tls_control controls[WEIR__TLS_CONTROLS_MAX];
 };
 
 struct weir__tls_stream {
     struct weir__transport base;
     struct weir_tls_context *context;
     struct weir__tls_session session;
-    struct weir__tls_output output;
+    union { /* by base.stream->socket.tls_tx */
+        struct weir__tls_made made;
+        struct weir__tls_kernel_tx kernel_tx;
+    };
     struct weir__offset_map *map;   /* NULL: nothing is under way */
     struct weir__offset_mark acked; /* where the map begins */
-    uint64_t stamp_end; /* of the wire: the last made record with which a write ends that waits */
-    uint64_t small_end; /* of the owner's bytes: records before it are small */
-    uint64_t made_ns;   /* when the last record was made */
-    struct weir__tls_kernel_tx kernel_tx;
-    struct weir__tls_control controls[WEIR__TLS_CONTROLS_MAX];
     uint8_t control_count;
     bool control_in_flight; /* controls[0] */
     bool wants_kernel_tx, wants_kernel_rx;
     bool rx_switching; /* the receive operation is to end, so that the kernel gets a key */
     bool close_said;   /* our close_notify, or a fatal alert */
     bool resumed, peer_certificate;
-    struct weir_timer handshake_timer;
     const char *cipher, *alpn;
     char *server_name; /* NULL = none */
 };

@@ -29,7 +29,7 @@
 /* ---- how the two kinds of offsets go together ---- */
 
 /* Bytes of the owner's up to `plain` are whole with the wire's up to `wire`. */
-static void mark(struct weir__tls_stream *tls, uint64_t wire, uint64_t plain)
+static void mark(struct weir__tls_stream *tls, uint64_t wire, uint64_t plain, uint64_t slack)
 {
     if (!tls->map) {
         /* Without memory what is known is coarser, not wrong. */
@@ -39,7 +39,7 @@ static void mark(struct weir__tls_stream *tls, uint64_t wire, uint64_t plain)
         weir__offset_map_init(tls->map);
         tls->map->passed = tls->acked;
     }
-    weir__offset_map_add(tls->map, wire, plain);
+    weir__offset_map_add(tls->map, wire, plain, slack);
 }
 
 void weir__tls_acked(struct weir__transport *transport, uint64_t wire)
@@ -56,17 +56,20 @@ void weir__tls_acked(struct weir__transport *transport, uint64_t wire)
     tls->map = NULL;
 }
 
+/* Where on the wire the next made byte will lie. */
+static uint64_t made_end(const struct weir__tls_stream *tls)
+{
+    return tls->base.stream->ledger.accepted + tls->made.output.bytes;
+}
+
 uint64_t weir__tls_plain_at(const struct weir__transport *transport, uint64_t wire)
 {
     const struct weir__tls_stream *tls = (const struct weir__tls_stream *)transport;
 
+    /* Of all that was made here no mark is needed. */
+    if (!transport->stream->socket.tls_tx && wire >= made_end(tls))
+        return transport->stream->plain_taken;
     return tls->map ? weir__offset_map_plain(tls->map, wire) : tls->acked.plain;
-}
-
-/* Where on the wire the next made byte will lie. */
-static uint64_t made_end(const struct weir__tls_stream *tls)
-{
-    return tls->base.stream->ledger.accepted + tls->output.bytes;
 }
 
 /* ---- records made here ---- */
@@ -75,7 +78,7 @@ int weir__tls_emit(void *context, const uint8_t *bytes, size_t length)
 {
     struct weir__tls_stream *tls = context;
 
-    int error = weir__tls_output_append(&tls->output, tls->context, bytes, length);
+    int error = weir__tls_output_append(&tls->made.output, tls->context, bytes, length);
     weir__stream_defer(tls->base.stream);
     return error;
 }
@@ -83,9 +86,9 @@ int weir__tls_emit(void *context, const uint8_t *bytes, size_t length)
 static int seal_control(struct weir__tls_stream *tls, enum weir__tls_content type,
                         const uint8_t *content, size_t length)
 {
-    struct weir__tls_protector *sealer = tls->session.sealer;
+    struct weir__tls_protector *sealer = weir__tls_session_sealer(&tls->session);
     const struct iovec part = {.iov_base = (uint8_t *)content, .iov_len = length};
-    uint8_t *record = weir__tls_output_reserve(&tls->output, tls->context,
+    uint8_t *record = weir__tls_output_reserve(&tls->made.output, tls->context,
                                                length + weir__tls_overhead(&sealer->keys));
 
     if (!record)
@@ -93,7 +96,7 @@ static int seal_control(struct weir__tls_stream *tls, enum weir__tls_content typ
     int64_t size = weir__tls_seal(sealer, type, &part, 1, record);
     if (size < 0)
         return WEIR_ETLS;
-    weir__tls_output_commit(&tls->output, (size_t)size);
+    weir__tls_output_commit(&tls->made.output, (size_t)size);
     return 0;
 }
 
@@ -102,19 +105,30 @@ int weir__tls_control(void *context, enum weir__tls_content type, const uint8_t 
 {
     struct weir__tls_stream *tls = context;
 
+    /* Nothing comes behind close_notify, an alert, or the FIN: the peer's wishes are void. */
+    if (tls->close_said || tls->base.stream->shut_done)
+        return 0;
     weir__stream_defer(tls->base.stream);
     if (type == WEIR__TLS_ALERT && content[0] == 2)
         tls->close_said = true;
-    if (tls->session.sealer) {
+    if (weir__tls_session_sealer(&tls->session)) {
+        struct weir__tls_keys keys;
         int error = seal_control(tls, type, content, length);
-        return !error && then_new_keys ? weir__tls_session_next_tx(&tls->session) : error;
+        if (error || !then_new_keys)
+            return error;
+        /* The peer is told of the new keys: without them nothing can follow. */
+        error = weir__tls_session_next_tx(&tls->session, &keys);
+        weir__tls_wipe(&keys, sizeof(keys));
+        if (error)
+            weir__stream_end(tls->base.stream, error, true);
+        return error;
     }
-    assert(length <= sizeof(tls->controls[0].content));
+    assert(length <= sizeof(tls->kernel_tx.controls[0].content));
     if (tls->control_count == WEIR__TLS_CONTROLS_MAX) {
         /* The peer asks faster than it takes the answers: one answer is good for all (RFC 8446 4.6.3). */
         return type == WEIR__TLS_HANDSHAKE ? 0 : WEIR_ENOMEM;
     }
-    struct weir__tls_control *control = &tls->controls[tls->control_count++];
+    struct weir__tls_control *control = &tls->kernel_tx.controls[tls->control_count++];
     control->type = (uint8_t)type;
     control->length = (uint8_t)length;
     control->then_new_keys = then_new_keys;
@@ -122,16 +136,29 @@ int weir__tls_control(void *context, enum weir__tls_content type, const uint8_t 
     return 0;
 }
 
+/* How many more bytes may go behind the last made end that is to be stamped: see WEIR__COALESCE_BYTES_MAX. */
+static uint64_t coalesce_room(const struct weir__tls_stream *tls)
+{
+    uint64_t behind = made_end(tls) - tls->made.stamp_end;
+
+    if (tls->made.stamp_end <= tls->base.stream->ledger.accepted)
+        return UINT64_MAX;
+    return behind < WEIR__COALESCE_BYTES_MAX ? WEIR__COALESCE_BYTES_MAX - behind : 0;
+}
+
 /* How much data the next record has. */
 static size_t record_limit(struct weir__tls_stream *tls)
 {
     struct weir_stream *stream = tls->base.stream;
     uint64_t now_ns = weir_loop_now_ns(stream->loop);
+    uint64_t room = coalesce_room(tls);
+    size_t limit;
 
-    if (tls->made_ns == 0 || now_ns - tls->made_ns > PAUSE_NS)
-        tls->small_end = stream->plain_taken + SMALL_BYTES;
-    tls->made_ns = now_ns;
-    return stream->plain_taken < tls->small_end ? SMALL_RECORD_BYTES : WEIR__TLS_PLAIN_MAX;
+    if (tls->made.made_ns == 0 || now_ns - tls->made.made_ns > PAUSE_NS)
+        tls->made.small_end = stream->plain_taken + SMALL_BYTES;
+    tls->made.made_ns = now_ns;
+    limit = stream->plain_taken < tls->made.small_end ? SMALL_RECORD_BYTES : WEIR__TLS_PLAIN_MAX;
+    return room < limit ? (size_t)room : limit;
 }
 
 struct gathering {
@@ -195,16 +222,24 @@ static int gather_file(struct weir__tls_stream *tls, struct gathering *all,
     return 0;
 }
 
-/* Data for one record, from as many writes as fit. */
+/* Data for one record, from as many writes as fit, and not far behind the first end that is to be stamped. */
 static int gather(struct weir__tls_stream *tls, struct gathering *all)
 {
     const struct weir__write *write = weir__stream_unsealed(tls->base.stream);
+    bool stamped = false;
     int error = 0;
 
     for (; write && !is_full(all) && !error; write = write->next) {
+        size_t end = all->bytes + (size_t)(write->length - write->taken);
+
         gather_memory(all, write);
         if (!is_full(all) && write->length > write->memory_length)
             error = gather_file(tls, all, write);
+        if (!stamped && all->bytes == end && weir__write_waits(write)) {
+            stamped = true;
+            if (all->limit - end > WEIR__COALESCE_BYTES_MAX)
+                all->limit = end + WEIR__COALESCE_BYTES_MAX;
+        }
     }
     return error;
 }
@@ -212,14 +247,14 @@ static int gather(struct weir__tls_stream *tls, struct gathering *all)
 static int seal_next(struct weir__tls_stream *tls)
 {
     struct weir_stream *stream = tls->base.stream;
-    struct weir__tls_protector *sealer = tls->session.sealer;
+    struct weir__tls_protector *sealer = weir__tls_session_sealer(&tls->session);
     size_t overhead = weir__tls_overhead(&sealer->keys);
     struct gathering all = {.limit = record_limit(tls)};
     uint64_t left = stream->queue.bytes;
     size_t content_bytes = left < all.limit ? (size_t)left : all.limit;
 
     uint8_t *record =
-        weir__tls_output_reserve(&tls->output, tls->context, content_bytes + overhead);
+        weir__tls_output_reserve(&tls->made.output, tls->context, content_bytes + overhead);
     if (!record)
         return WEIR_ENOBUFS;
     all.limit = content_bytes;
@@ -231,31 +266,31 @@ static int seal_next(struct weir__tls_stream *tls)
         weir__tls_seal(sealer, WEIR__TLS_APPLICATION_DATA, all.parts, all.part_count, record);
     if (size < 0)
         return WEIR_ETLS;
-    weir__tls_output_commit(&tls->output, (size_t)size);
+    weir__tls_output_commit(&tls->made.output, (size_t)size);
     if (weir__stream_sealed(stream, all.bytes, made_end(tls), (uint64_t)size - all.bytes))
-        tls->stamp_end = made_end(tls);
-    mark(tls, made_end(tls), stream->plain_taken);
+        tls->made.stamp_end = made_end(tls);
+    mark(tls, made_end(tls), stream->plain_taken, WEIR__OFFSET_WHOLE);
     return 0;
 }
 
 /* ---- the bound of records under one key ---- */
 
-/* The next record has number `sequence`. False: none may follow. */
-static bool may_go_on(struct weir__tls_stream *tls, uint64_t sequence)
+/* The next record has number `sequence`. Returns 0, or an error: none may follow. */
+static int check_records(struct weir__tls_stream *tls, uint64_t sequence)
 {
     struct weir_stream *stream = tls->base.stream;
     struct weir__engine *engine = stream->engine;
 
     if (sequence < tls->context->records_max)
-        return true;
-    bool can_rekey = tls->session.version == WEIR__TLS_1_3 && tls->session.tx.secret_length > 0 &&
+        return 0;
+    bool can_rekey = tls->session.version == WEIR__TLS_1_3 && tls->session.secret_length > 0 &&
                      (!stream->socket.tls_tx || engine->ops->tls_can_rekey(engine));
     if (can_rekey)
-        return tls->control_count > 0 || weir__tls_session_update_keys(&tls->session, false) == 0;
+        return tls->control_count > 0 ? 0 : weir__tls_session_update_keys(&tls->session, false);
     /* What is queued still goes out, within the margin that records_max leaves. */
     if (!stream->closing)
         weir__tls_stream_end(tls, WEIR_ENOTSUP);
-    return sequence < WEIR__TLS_RECORDS_MAX;
+    return sequence < WEIR__TLS_RECORDS_MAX ? 0 : WEIR_ETLS;
 }
 
 /* Makes records of what is queued. Returns 0 or an error. */
@@ -264,15 +299,12 @@ static int make_records(struct weir__tls_stream *tls)
     struct weir_stream *stream = tls->base.stream;
     int error = 0;
 
-    while (!error && weir__stream_unsealed(stream) && tls->output.bytes < MADE_BYTES_MAX) {
-        bool stamped = tls->stamp_end > stream->ledger.accepted;
-        /* A stamp is for the last byte of a send: see WEIR__COALESCE_BYTES_MAX. */
-        if (stamped &&
-            made_end(tls) - tls->stamp_end + stream->queue.first->length > WEIR__COALESCE_BYTES_MAX)
+    while (!error && weir__stream_unsealed(stream) && tls->made.output.bytes < MADE_BYTES_MAX) {
+        if (stream->queue.first->length > coalesce_room(tls))
             break;
-        if (!may_go_on(tls, tls->session.sealer->keys.sequence))
-            return WEIR_ETLS;
-        error = seal_next(tls);
+        error = check_records(tls, weir__tls_session_sealer(&tls->session)->keys.sequence);
+        if (!error)
+            error = seal_next(tls);
     }
     return error;
 }
@@ -282,30 +314,34 @@ static int make_records(struct weir__tls_stream *tls)
 static int attach_tx(struct weir__tls_stream *tls, const struct weir__tls_keys *keys)
 {
     struct weir_stream *stream = tls->base.stream;
-    int error =
-        stream->engine->ops->socket_tls_attach(stream->engine, &stream->socket, WEIR__TLS_TX, keys);
 
-    if (error)
-        return error;
-    tls->kernel_tx = (struct weir__tls_kernel_tx){
-        .wire_base = stream->ledger.accepted,
-        .sequence_base = keys->sequence,
-    };
-    return 0;
+    return stream->engine->ops->socket_tls_attach(stream->engine, &stream->socket, WEIR__TLS_TX,
+                                                  keys);
+}
+
+/* The kernel counts from here on. */
+static void begin_count(struct weir__tls_stream *tls, const struct weir__tls_keys *keys)
+{
+    tls->kernel_tx.wire_base = tls->base.stream->ledger.accepted;
+    tls->kernel_tx.sequence_base = keys->sequence;
+    tls->kernel_tx.bytes = 0;
 }
 
 /* All that was made here has left; the kernel makes the rest. */
 static void take_to_kernel(struct weir__tls_stream *tls)
 {
+    const struct weir__tls_keys *keys = &weir__tls_session_sealer(&tls->session)->keys;
+
     tls->wants_kernel_tx = false;
-    if (attach_tx(tls, &tls->session.sealer->keys) != 0) {
+    if (attach_tx(tls, keys) != 0) {
         tls->wants_kernel_rx = false;
         return;
     }
+    memset(&tls->kernel_tx, 0, sizeof(tls->kernel_tx));
+    begin_count(tls, keys);
     weir__tls_session_release(&tls->session, WEIR__TLS_TX);
     /* What is received comes behind. */
-    if (tls->wants_kernel_rx && !tls->session.handshake &&
-        weir__tls_framer_is_empty(&tls->session.framer))
+    if (tls->wants_kernel_rx && weir__tls_session_rx_is_free(&tls->session))
         weir__tls_switch_rx(tls);
 }
 
@@ -321,34 +357,39 @@ static uint64_t count_records(struct weir__tls_stream *tls, bool closed)
 
     (void)stream->engine->ops->socket_tls_sequence(stream->engine, &stream->socket, &sequence);
     wire = kernel->wire_base + kernel->bytes +
-           weir__tls_overhead(&tls->session.tx.keys) *
+           weir__tls_session_overhead(&tls->session) *
                (sequence - kernel->sequence_base + (closed ? 0 : 1));
     if (wire > stream->ledger.accepted)
         weir__ledger_accept(&stream->ledger, wire - stream->ledger.accepted);
     return sequence;
 }
 
+/*
+ * Records of the kernel's: where they end is not known, and the last may be of no use yet. But how many bytes of the
+ * wire are not the owner's is.
+ */
 void weir__tls_passed_taken(struct weir__transport *transport, uint64_t bytes, bool closed)
 {
     struct weir__tls_stream *tls = weir__tls_stream_of(transport);
     struct weir_stream *stream = transport->stream;
-    uint64_t plain = stream->plain_taken, known;
+    struct weir__offset_mark last = tls->map ? weir__offset_map_last(tls->map) : tls->acked;
+    uint64_t plain = stream->plain_taken;
 
     tls->kernel_tx.bytes += bytes;
     uint64_t sequence = count_records(tls, closed);
-    /* An open record is of no use to the peer. */
     if (!closed)
         plain = plain > WEIR__TLS_PLAIN_MAX ? plain - WEIR__TLS_PLAIN_MAX : 0;
-    known = weir__tls_plain_at(transport, UINT64_MAX);
-    mark(tls, stream->ledger.accepted, plain > known ? plain : known);
-    if (sequence >= tls->context->records_max)
-        may_go_on(tls, sequence);
+    mark(tls, stream->ledger.accepted, plain > last.plain ? plain : last.plain,
+         WEIR__TLS_PLAIN_MAX + (stream->ledger.accepted - last.wire - bytes));
+    int error = check_records(tls, sequence);
+    if (error)
+        weir__stream_end(stream, error, true);
 }
 
 /* The kernel has made a control record. */
 static void control_taken(struct weir__tls_stream *tls, uint64_t bytes)
 {
-    struct weir__tls_control control = tls->controls[0];
+    struct weir__tls_control control = tls->kernel_tx.controls[0];
 
     tls->control_in_flight = false;
     tls->kernel_tx.bytes += bytes;
@@ -358,14 +399,19 @@ static void control_taken(struct weir__tls_stream *tls, uint64_t bytes)
         return;
     }
     tls->control_count--;
-    memmove(tls->controls, tls->controls + 1, tls->control_count * sizeof(tls->controls[0]));
+    memmove(tls->kernel_tx.controls, tls->kernel_tx.controls + 1,
+            tls->control_count * sizeof(tls->kernel_tx.controls[0]));
     if (!control.then_new_keys)
         return;
-    int error = weir__tls_session_next_tx(&tls->session);
+    struct weir__tls_keys keys;
+    int error = weir__tls_session_next_tx(&tls->session, &keys);
     if (!error)
-        error = attach_tx(tls, &tls->session.tx.keys);
-    if (error)
+        error = attach_tx(tls, &keys);
+    if (!error)
+        begin_count(tls, &keys);
+    else
         weir__stream_end(tls->base.stream, error, true);
+    weir__tls_wipe(&keys, sizeof(keys));
 }
 
 void weir__tls_made_taken(struct weir__transport *transport, uint64_t bytes)
@@ -375,7 +421,7 @@ void weir__tls_made_taken(struct weir__transport *transport, uint64_t bytes)
     if (tls->control_in_flight)
         control_taken(tls, bytes);
     else
-        weir__tls_output_taken(&tls->output, tls->context, bytes);
+        weir__tls_output_taken(&tls->made.output, tls->context, bytes);
 }
 
 /* ---- what is sent next ---- */
@@ -384,15 +430,15 @@ static enum weir__transport_plan plan_output(struct weir__tls_stream *tls,
                                              struct weir__transport_send *send)
 {
     send->part_count =
-        weir__tls_output_parts(&tls->output, send->parts, WEIR_WRITE_PARTS_MAX, &send->length);
-    send->stamp = tls->stamp_end > tls->base.stream->ledger.accepted;
+        weir__tls_output_parts(&tls->made.output, send->parts, WEIR_WRITE_PARTS_MAX, &send->length);
+    send->stamp = tls->made.stamp_end > tls->base.stream->ledger.accepted;
     return WEIR__TRANSPORT_MADE;
 }
 
 static enum weir__transport_plan plan_kernel(struct weir__tls_stream *tls,
                                              struct weir__transport_send *send)
 {
-    struct weir__tls_control *control = &tls->controls[0];
+    struct weir__tls_control *control = &tls->kernel_tx.controls[0];
 
     if (tls->control_count == 0)
         return tls->base.stream->drop_writes ? WEIR__TRANSPORT_NOTHING : WEIR__TRANSPORT_PASS;
@@ -411,7 +457,9 @@ enum weir__transport_plan weir__tls_plan(struct weir__transport *transport,
     struct weir_stream *stream = transport->stream;
     int error;
 
-    if (tls->output.bytes > 0)
+    if (stream->socket.tls_tx)
+        return plan_kernel(tls, send);
+    if (tls->made.output.bytes > 0)
         return plan_output(tls, send);
     if (!tls->session.open)
         return WEIR__TRANSPORT_NOTHING;
@@ -423,7 +471,7 @@ enum weir__transport_plan weir__tls_plan(struct weir__transport *transport,
         return WEIR__TRANSPORT_NOTHING;
     error = make_records(tls);
     /* What was made before an error goes out first; the error comes again. */
-    if (tls->output.bytes > 0 && error != WEIR_ETLS)
+    if (tls->made.output.bytes > 0 && error != WEIR_ETLS && error != WEIR_ENOMEM)
         return plan_output(tls, send);
     if (error == WEIR_ENOBUFS)
         weir__stream_retry_later(stream);
@@ -437,10 +485,18 @@ bool weir__tls_finish(struct weir__transport *transport)
     static const uint8_t close_notify[2] = {1, WEIR__TLS_CLOSE_NOTIFY};
     struct weir__tls_stream *tls = weir__tls_stream_of(transport);
 
+    if (!tls->session.open && !transport->stream->closing)
+        return false;
     if (tls->session.open && !tls->close_said) {
+        int error =
+            weir__tls_control(tls, WEIR__TLS_ALERT, close_notify, sizeof(close_notify), false);
+        if (error == WEIR_ENOMEM) {
+            weir__stream_retry_later(transport->stream);
+            return false;
+        }
         tls->close_said = true;
-        if (weir__tls_control(tls, WEIR__TLS_ALERT, close_notify, sizeof(close_notify), false) != 0)
-            return true;
     }
-    return tls->output.bytes == 0 && tls->control_count == 0;
+    if (transport->stream->socket.tls_tx)
+        return tls->control_count == 0;
+    return tls->made.output.bytes == 0;
 }

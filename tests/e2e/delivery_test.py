@@ -124,7 +124,9 @@ class DeliveryTest(unittest.TestCase):
         entries = server.log(4)
         self.assertEqual([entry["target"] for entry in entries], [f"/64kb?{i}" for i in range(4)])
         delivered = [entry["delivered_us"] for entry in entries]
-        self.assertEqual(delivered, sorted(set(delivered)))
+        self.assertEqual(delivered, sorted(delivered))
+        # One acknowledgement may be that of two neighbours, but not of all.
+        self.assertGreater(len(set(delivered)), 2)
         # The stamp of a response moves along with a packet that the next one begins in: then the
         # count of acknowledged bytes tells, which is asked for every 32nd of a round trip.
         for entry, measured in zip(entries, bounds):

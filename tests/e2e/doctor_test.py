@@ -16,8 +16,25 @@ class DoctorTest(unittest.TestCase):
         self.assertEqual((said.returncode, said.stderr), (0, ""))
         report = json.loads(said.stdout)
         self.assertEqual(
-            sorted(report), ["delivery_by", "engine_auto", "kernel", "probes", "version"]
+            sorted(report),
+            [
+                "delivery_by",
+                "engine_auto",
+                "kernel",
+                "probes",
+                "tls_default",
+                "tls_libraries",
+                "version",
+            ],
         )
+        libraries = report["tls_libraries"]
+        for library in libraries:
+            self.assertEqual(sorted(library), ["name", "newest", "version"])
+            self.assertIn(library["name"], ("openssl", "gnutls", "wolfssl", "mbedtls"))
+            self.assertIn(library["newest"], ("TLSv1.2", "TLSv1.3"))
+            self.assertRegex(library["version"], r"^[0-9]+\.[0-9]+\.[0-9]+")
+        first = libraries[0]["name"] if libraries else None
+        self.assertEqual(report["tls_default"], first)
         self.assertEqual(report["kernel"], os.uname().release)
         probes = {probe["id"]: probe for probe in report["probes"]}
         self.assertEqual(len(probes), len(report["probes"]))

@@ -6,11 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/offset_map.h"
+#include "support/sim_tls.h"
+
 /* How late a time may be, see check_delivered_in_time. */
 #define SLACK_NS          (30u * NS_PER_MS)
 #define COUNT_LATENESS_NS (40u * NS_PER_MS)
 #define STAMP_LATENESS_NS (5000ull * NS_PER_MS)
-#define COALESCE_BYTES    8192u
+#define COALESCE_BYTES    (8192u + 29u) /* with a record's overhead */
 #define CLOSE_LATENESS_NS (200ull * NS_PER_MS)
 
 struct sim_world world;
@@ -64,6 +67,10 @@ void model_flows_find(struct end *end)
         return;
     end->out = weir__sim_flow_find(world.engine, &local, &peer);
     end->in = weir__sim_flow_find(world.engine, &peer, &local);
+    if (!end->out)
+        return;
+    end->wire_out = sim_tls_wire(end->out);
+    end->wire_in = sim_tls_wire(end->in);
 }
 
 static struct end *check_stream(struct weir_stream *stream, const char *callback)
@@ -84,13 +91,25 @@ static uint64_t covered(const struct record *record, uint64_t offset)
     return offset < record->to ? offset - record->from : record->to - record->from;
 }
 
+/* How many of the owner's bytes the end's kernel has, and of those the peer's. */
+static uint64_t accepted_by(const struct end *end)
+{
+    return end->out ? wire_plain_at(end->wire_out, weir__sim_flow_accepted(end->out)) : 0;
+}
+
+static uint64_t acked_by(const struct end *end)
+{
+    return end->out ? wire_plain_at(end->wire_out, weir__sim_flow_acked(end->out)) : 0;
+}
+
 /* However it is known, a delivery is reported as of no later than the means allow. */
 static void check_delivered_in_time(const struct record *record, uint64_t at_ns)
 {
     const struct end *end = record->end;
-    uint64_t acked_ns = weir__sim_flow_acked_ns(end->out, record->to);
+    uint64_t wire_end = wire_end_of(end->wire_out, record->to);
+    uint64_t acked_ns = weir__sim_flow_acked_ns(end->out, wire_end);
     uint64_t slack_ns = SLACK_NS + world.options.defer_ns_max;
-    uint64_t last = record->to + COALESCE_BYTES;
+    uint64_t last = wire_end + COALESCE_BYTES;
 
     if (last > weir__sim_flow_accepted(end->out))
         last = weir__sim_flow_accepted(end->out);
@@ -113,8 +132,9 @@ static void check_delivered_in_time(const struct record *record, uint64_t at_ns)
 static void check_delivered(const struct record *record, const struct weir_write_event *event)
 {
     const struct end *end = record->end;
-    uint64_t acked_ns = weir__sim_flow_acked_ns(end->out, record->to);
-    uint64_t arrived_ns = weir__sim_flow_arrived_ns(end->out, record->to);
+    uint64_t wire_end = wire_end_of(end->wire_out, record->to);
+    uint64_t acked_ns = weir__sim_flow_acked_ns(end->out, wire_end);
+    uint64_t arrived_ns = weir__sim_flow_arrived_ns(end->out, wire_end);
     bool by_stamp = event->source == WEIR_DELIVERY_TX_ACK;
 
     expect(acked_ns != UINT64_MAX, "e%u: delivered %llu without an ACK", end->number,
@@ -132,40 +152,72 @@ static void check_delivered(const struct record *record, const struct weir_write
         seen.by_tx_ack++;
     else
         seen.by_tcp_info++;
+    seen.tls_delivered += end->tls;
     seen.beyond_4gib += record->to > UINT32_MAX;
 }
 
 static void check_sent(const struct record *record, const struct weir_write_event *event)
 {
-    expect(weir__sim_flow_sent(record->end->out) >= record->to, "e%u: sent, and has not left",
-           record->end->number);
+    const struct end *end = record->end;
+    uint64_t wire_end = wire_end_of(end->wire_out, record->to);
+
+    expect(weir__sim_flow_sent(end->out) >= wire_end, "e%u: sent, and has not left", end->number);
     /* That of a write whose stamp was lost is not known, only that it has left. */
     if (event->source == WEIR_DELIVERY_NONE)
-        expect(event->at_ns == 0, "e%u: sent at a time that is not known", record->end->number);
+        expect(event->at_ns == 0, "e%u: sent at a time that is not known", end->number);
     else
-        expect(event->at_ns >= weir__sim_flow_sent_ns(record->end->out, record->to),
-               "e%u: sent before it left", record->end->number);
+        expect(event->at_ns >= weir__sim_flow_sent_ns(end->out, wire_end),
+               "e%u: sent before it left", end->number);
+}
+
+/* With memory short, or very many records in flight, what is known of TLS's offsets is less than there is. */
+static bool is_coarse(const struct end *end)
+{
+    return end->wire_out && (world.oom > 0 || end->wire_out->record_count > WEIR__OFFSET_MARKS_MAX);
+}
+
+/* A write is on the wire from its first byte to the end of the record with its last one. */
+static void check_wire_bytes(const struct record *record, const struct weir_write_event *event)
+{
+    const struct end *end = record->end;
+    uint64_t accepted = end->out ? weir__sim_flow_accepted(end->out) : 0;
+
+    if (event->stage != WEIR_STAGE_FAILED || event->accepted_bytes == record->to - record->from)
+        expect(event->wire_bytes == wire_length_of(end->wire_out, record->from, record->to),
+               "e%u: %llu bytes of the wire, not %llu", end->number,
+               (unsigned long long)event->wire_bytes,
+               (unsigned long long)wire_length_of(end->wire_out, record->from, record->to));
+    expect(event->wire_bytes >= event->accepted_bytes && event->wire_bytes <= accepted,
+           "e%u: %llu bytes of the wire for %llu", end->number,
+           (unsigned long long)event->wire_bytes, (unsigned long long)event->accepted_bytes);
+    expect(event->first_byte_ns <= now(), "e%u: the first byte in the future", end->number);
+    expect((event->first_byte_ns > 0) == (event->wire_bytes > 0),
+           "e%u: stage %u and its first byte", end->number, event->stage);
 }
 
 static void check_failed(struct record *record, const struct weir_write_event *event)
 {
     const struct end *end = record->end;
-    uint64_t accepted = end->out ? covered(record, weir__sim_flow_accepted(end->out)) : 0;
-    uint64_t acked = end->out ? covered(record, weir__sim_flow_acked(end->out)) : 0;
+    uint64_t accepted = covered(record, accepted_by(end));
+    uint64_t acked = covered(record, acked_by(end));
     bool none = !world.delivery || (!world.options.stamps && !world.options.info);
 
     record->failed = true;
     record->error = event->error;
     expect(event->error < 0, "e%u: failed without a reason", end->number);
-    expect(event->accepted_bytes == accepted, "e%u: failed with %llu bytes accepted, not %llu",
-           end->number, (unsigned long long)event->accepted_bytes, (unsigned long long)accepted);
+    expect(event->accepted_bytes == accepted ||
+               (is_coarse(end) && event->accepted_bytes < accepted),
+           "e%u: failed with %llu bytes accepted, not %llu", end->number,
+           (unsigned long long)event->accepted_bytes, (unsigned long long)accepted);
     expect(event->bytes <= acked, "e%u: failed with %llu bytes delivered, only %llu are",
            end->number, (unsigned long long)event->bytes, (unsigned long long)acked);
-    expect(event->bytes == acked || none || !world.options.info,
+    expect(event->bytes == acked || none || !world.options.info || is_coarse(end),
            "e%u: failed with %llu bytes delivered, %llu are", end->number,
            (unsigned long long)event->bytes, (unsigned long long)acked);
-    expect(event->error != WEIR_ENOTSUP || none, "e%u: delivery is supported here", end->number);
-    seen.unknown += event->error == WEIR_ENOTSUP;
+    expect(event->error != WEIR_ENOTSUP || none || end->tls, "e%u: delivery is supported here",
+           end->number);
+    seen.unknown += event->error == WEIR_ENOTSUP && none;
+    seen.tls_failed_partly += end->tls && acked > 0 && acked < accepted;
     seen.failed_reset += event->error == WEIR_ERESET;
     seen.failed_timeout += event->error == WEIR_ETIMEDOUT;
     seen.failed_abort += event->error == WEIR_EABORTED;
@@ -195,9 +247,6 @@ void model_on_stage(struct weir_stream *stream, void *context, const struct weir
     expect(!(record->told & stage), "e%u: stage %u told twice", end->number, stage);
     expect(record->told < stage, "e%u: stage %u after a later one", end->number, stage);
     expect(event->at_ns <= now(), "e%u: stage %u in the future", end->number, stage);
-    expect((event->first_byte_ns > 0) == (event->accepted_bytes > 0),
-           "e%u: stage %u and its first byte", end->number, stage);
-    expect(event->first_byte_ns <= now(), "e%u: the first byte in the future", end->number);
     expect(failed || event->bytes == record->to - record->from, "e%u: stage %u of %llu bytes",
            end->number, stage, (unsigned long long)event->bytes);
     expect(failed || end->out, "e%u: stage %u without a connection", end->number, stage);
@@ -206,13 +255,14 @@ void model_on_stage(struct weir_stream *stream, void *context, const struct weir
     if (failed) {
         check_failed(record, event);
     } else if (end->out) {
-        expect(weir__sim_flow_accepted(end->out) >= record->to,
-               "e%u: stage %u before the bytes were accepted", end->number, stage);
+        expect(accepted_by(end) >= record->to, "e%u: stage %u before the bytes were accepted",
+               end->number, stage);
         if (stage == WEIR_STAGE_SENT)
             check_sent(record, event);
         if (stage == WEIR_STAGE_DELIVERED)
             check_delivered(record, event);
     }
+    check_wire_bytes(record, event);
     if (failed || stage == WEIR_STAGE_RELEASED)
         model_spoil(record);
     if (chance(100))
@@ -223,10 +273,12 @@ static void on_open(struct weir_stream *stream)
 {
     struct end *end = check_stream(stream, "on_open");
 
-    expect(end->is_client, "on_open for an accepted stream");
+    expect(end->is_client || end->tls, "on_open for an accepted stream");
     expect(!end->open, "on_open twice");
     expect(end->out != NULL, "e%u: open without a connection", end->number);
     end->open = true;
+    if (end->tls)
+        sim_tls_check_open(end);
 }
 
 static void on_data(struct weir_stream *stream, const uint8_t *data, size_t length,
@@ -239,9 +291,14 @@ static void on_data(struct weir_stream *stream, const uint8_t *data, size_t leng
     expect(end->reading, "e%u: data while not reading", end->number);
     expect(!end->input_ended, "e%u: data after the end", end->number);
     expect(!end->close_called && !end->abort_called, "e%u: data while closing", end->number);
-    expect(end->received + length <= weir__sim_flow_arrived(end->in),
-           "e%u: bytes that have not arrived", end->number);
-    expect(arrived_ns >= weir__sim_flow_arrived_ns(end->in, end->received + length),
+    uint64_t wire_end = wire_end_of(end->wire_in, end->received + length);
+    expect(wire_end <= weir__sim_flow_arrived(end->in), "e%u: bytes that have not arrived",
+           end->number);
+    expect(!end->wire_in || wire_end <= end->wire_in->tampered,
+           "e%u: bytes up to %llu that were changed from %llu on", end->number,
+           (unsigned long long)wire_end,
+           (unsigned long long)(end->wire_in ? end->wire_in->tampered : 0));
+    expect(arrived_ns >= weir__sim_flow_arrived_ns(end->in, wire_end),
            "e%u: read before it arrived", end->number);
     expect(arrived_ns <= now(), "e%u: read in the future", end->number);
     /* One chunk is at most the pattern's tail, see receive_bytes. */
@@ -260,9 +317,12 @@ static void on_end(struct weir_stream *stream)
     expect(end->reading, "e%u: the end while not reading", end->number);
     expect(!end->input_ended, "e%u: two ends", end->number);
     expect(!end->close_called && !end->abort_called, "e%u: the end while closing", end->number);
-    expect(end->received == weir__sim_flow_accepted(end->in),
-           "e%u: the end after %llu of %llu bytes", end->number, (unsigned long long)end->received,
-           (unsigned long long)weir__sim_flow_accepted(end->in));
+    uint64_t all = wire_plain_at(end->wire_in, weir__sim_flow_accepted(end->in));
+    expect(end->received == all, "e%u: the end after %llu of %llu bytes", end->number,
+           (unsigned long long)end->received, (unsigned long long)all);
+    expect(!end->wire_in || (end->wire_in->closed_end <= weir__sim_flow_arrived(end->in) &&
+                             end->wire_in->closed_end <= end->wire_in->tampered),
+           "e%u: the end without close_notify", end->number);
     end->input_ended = true;
     seen.ends_told++;
     if (chance(100))
@@ -271,6 +331,10 @@ static void on_end(struct weir_stream *stream)
 
 static void check_reason(const struct end *end, int reason)
 {
+    expect(!world.clean || reason == 0, "e%u: closed with %s, with nothing wrong", end->number,
+           weir_error_name(reason));
+    if (sim_tls_check_reason(end, reason))
+        return;
     switch (reason) {
     case 0:
         expect(end->close_called, "e%u: closed by itself", end->number);
@@ -300,8 +364,18 @@ static void check_reason(const struct end *end, int reason)
     default:
         expect(false, "e%u: closed with %s", end->number, weir_error_name(reason));
     }
-    expect(!world.clean || reason == 0, "e%u: closed with %s, with nothing wrong", end->number,
-           weir_error_name(reason));
+}
+
+void model_check_info(const struct end *end, const struct weir_delivery_info *info)
+{
+    expect(info->wire_bytes_accepted <= weir__sim_flow_accepted(end->out),
+           "e%u: more accepted than there is", end->number);
+    expect(info->wire_bytes_acked <= weir__sim_flow_acked(end->out),
+           "e%u: more acknowledged than there is", end->number);
+    expect(info->bytes_accepted <= accepted_by(end), "e%u: more of the owner's accepted",
+           end->number);
+    expect(info->bytes_acked <= acked_by(end), "e%u: more of the owner's acknowledged",
+           end->number);
 }
 
 /* Who was reset must have had a peer that gave up, or closed when its deadline came. */
@@ -326,7 +400,7 @@ static void on_close(struct weir_stream *stream, int reason)
     check_reason(end, reason);
     for (unsigned i = 0; i < end->record_count; i++) {
         struct record *record = &end->records[i];
-        bool accepted = end->out && record->to <= weir__sim_flow_accepted(end->out);
+        bool accepted = end->out && record->to <= accepted_by(end);
         expect(record->over || (record->asked == 0 && accepted), "e%u: write %u is not over",
                end->number, i);
         expect(!record->failed || record->error == WEIR_ENOTSUP || record->error == reason,
@@ -341,7 +415,11 @@ static void on_close(struct weir_stream *stream, int reason)
                "e%u: accepted bytes miscounted", end->number);
         expect(info.wire_bytes_acked == weir__sim_flow_acked(end->out),
                "e%u: acknowledged bytes miscounted", end->number);
+        expect(info.bytes_accepted == accepted_by(end) || is_coarse(end),
+               "e%u: the owner's bytes miscounted", end->number);
+        model_check_info(end, &info);
     }
+    sim_tls_note_closed(end, reason);
     expect(!end->close_by_ns || now() <= end->close_by_ns + CLOSE_LATENESS_NS,
            "e%u: closed %llu ms after its deadline", end->number,
            (unsigned long long)(now() - end->close_by_ns) / NS_PER_MS);
@@ -364,18 +442,41 @@ bool model_check_seen(void)
         const char *name;
         uint64_t count;
     } counts[] = {
-        {"delivered by tx_ack", seen.by_tx_ack},      {"delivered by tcp_info", seen.by_tcp_info},
-        {"delivered beyond 4 GiB", seen.beyond_4gib}, {"delivery unknown", seen.unknown},
-        {"failed by reset", seen.failed_reset},       {"failed by timeout", seen.failed_timeout},
-        {"failed by abort", seen.failed_abort},       {"failed by memory", seen.failed_memory},
-        {"streams closed well", seen.closed_well},    {"ends of input", seen.ends_told},
-        {"accepts failed", seen.accept_failures},     {"queues full", seen.queue_full},
-        {"files truncated", seen.truncated},          {"bytes read", seen.bytes},
+        {"delivered by tx_ack", seen.by_tx_ack},
+        {"delivered by tcp_info", seen.by_tcp_info},
+        {"delivered beyond 4 GiB", seen.beyond_4gib},
+        {"delivery unknown", seen.unknown},
+        {"failed by reset", seen.failed_reset},
+        {"failed by timeout", seen.failed_timeout},
+        {"failed by abort", seen.failed_abort},
+        {"failed by memory", seen.failed_memory},
+        {"streams closed well", seen.closed_well},
+        {"ends of input", seen.ends_told},
+        {"accepts failed", seen.accept_failures},
+        {"queues full", seen.queue_full},
+        {"files truncated", seen.truncated},
+        {"bytes read", seen.bytes},
+        {"TLS 1.2", seen.tls_1_2},
+        {"TLS 1.3", seen.tls_1_3},
+        {"TLS resumed", seen.tls_resumed},
+        {"TLS with AES-128", seen.tls_ciphers[1]},
+        {"TLS with AES-256", seen.tls_ciphers[2]},
+        {"TLS with CHACHA20", seen.tls_ciphers[3]},
+        {"delivered over TLS", seen.tls_delivered},
+        {"failed in mid-write over TLS", seen.tls_failed_partly},
+        {"KeyUpdates asked for", seen.updates_asked},
+        {"KeyUpdates not asked for", seen.updates_unasked},
+        {"storms of KeyUpdates", seen.storms},
+        {"records ran out", seen.records_ran_out},
+        {"cut off", seen.cut_off},
+        {"changed bytes", seen.tampered},
+        {"changed handshakes", seen.tampered_handshakes},
+        {"handshakes too late", seen.handshakes_late},
     };
     bool complete = true;
 
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
-        printf("  %-24s %llu\n", counts[i].name, (unsigned long long)counts[i].count);
+        printf("  %-30s %llu\n", counts[i].name, (unsigned long long)counts[i].count);
         if (counts[i].count > 0)
             continue;
         printf("FAIL: coverage: never seen: %s\n", counts[i].name);

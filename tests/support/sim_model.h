@@ -13,6 +13,7 @@
 #include <weir/weir.h>
 
 #include "engine/sim.h"
+#include "support/sim_wire.h"
 
 /* As many as make the pools grow. */
 #define CONNECTIONS_MAX 24
@@ -42,18 +43,35 @@ struct end {
     bool is_client;
     struct weir_stream *stream; /* NULL before it began and after on_close */
     const struct weir__sim_flow *out, *in;
-    uint32_t phase; /* of the pattern, the same on both ends */
+    const struct wire *wire_out, *wire_in; /* what they carry; NULL without TLS */
+    uint32_t phase;                        /* of the pattern, the same on both ends */
     struct weir_timer act_timer;
     uint64_t act_due_ns;
     unsigned budget;
     bool open, reading, input_ended;
     bool shut_called, close_called, abort_called;
-    bool truncates; /* a write promised more than its file has */
-    uint64_t close_by_ns, closed_ns;
+    bool truncates;       /* a write promised more than its file has */
+    bool tls;             /* there is TLS on the stream */
+    unsigned key_updates; /* asked for */
+    uint64_t began_ns, close_by_ns, closed_ns;
     uint64_t queued, received;
     int reason;
     struct record records[WRITES_MAX];
     unsigned record_count;
+};
+
+/* What is drawn of TLS; see sim_tls.h. */
+struct sim_tls {
+    bool on;
+    bool tampers, cuts,
+        storms; /* there may be some: changed bytes, ends without close_notify, many KeyUpdates */
+    bool cannot_rekey; /* the bound of records ends a connection */
+    struct weir_tls_context *server, *client;
+    uint64_t handshake_timeout_ms;
+    struct wire wires[ENDS_MAX];
+    unsigned wire_count;
+    uint8_t resumption[WEIR_TLS_RESUMPTION_MAX];
+    size_t resumption_length;
 };
 
 struct sim_world {
@@ -82,6 +100,7 @@ struct sim_world {
     bool burst;                                 /* connections come all at once */
     unsigned posts;
     bool failed;
+    struct sim_tls tls;
     void (*react)(struct end *end); /* from within callbacks: the program does something more */
 };
 extern struct sim_world world;
@@ -91,6 +110,9 @@ struct sim_seen {
     uint64_t by_tx_ack, by_tcp_info, unknown, failed_reset, failed_timeout, failed_abort,
         failed_memory;
     uint64_t closed_well, ends_told, beyond_4gib, accept_failures, queue_full, truncated, bytes;
+    uint64_t tls_1_2, tls_1_3, tls_resumed, tls_ciphers[4], tls_delivered, tls_failed_partly;
+    uint64_t updates_asked, updates_unasked, cut_off, tampered, tampered_handshakes;
+    uint64_t records_ran_out, storms, handshakes_late;
 };
 extern struct sim_seen seen;
 
@@ -107,6 +129,7 @@ void expect(bool condition, const char *format, ...) __attribute__((format(print
 extern const struct weir_stream_handler model_handler;
 void model_on_stage(struct weir_stream *stream, void *context,
                     const struct weir_write_event *event);
+void model_check_info(const struct end *end, const struct weir_delivery_info *info);
 /* Looks the flows up, once they are there. */
 void model_flows_find(struct end *end);
 /* The memory of a write that is released: whoever still reads it reads rubbish. */

@@ -473,6 +473,8 @@ int stream_suite_run(const char *suite, const struct stream_test *tests, size_t 
     size_t total = 0;
 
     memory_fail_install();
+    if (getenv("ONLY")) /* for working on one: a pattern, * and ? being what they are to a shell */
+        cmocka_set_test_filter(getenv("ONLY"));
     for (size_t i = 0; i < sizeof(stream_pattern); i++)
         stream_pattern[i] = pattern_byte(i);
     for (size_t i = 0; i < most; i++) {

@@ -174,16 +174,14 @@ static void end_init(struct tls_end *end, struct tls_pair *pair,
     end->options.emit_context = end;
 }
 
-static int case_setup(void **state)
+struct tls_pair *tls_pair_new(const struct weir__tls_vendor *client,
+                              const struct weir__tls_vendor *server)
 {
-    struct tls_case *c = *state;
     struct tls_pair *pair = calloc(1, sizeof(*pair));
 
     assert(pair);
-    c->pair = pair;
-    c->live = memory_fail_live();
-    end_init(&pair->client, pair, c->client);
-    end_init(&pair->server, pair, c->server);
+    end_init(&pair->client, pair, client);
+    end_init(&pair->server, pair, server);
     tls_tickets_fill(&pair->tickets, 1, 2);
     pair->server.config.server = true;
     pair->server.config.certificates = tls_certificate(TLS_A);
@@ -192,6 +190,23 @@ static int case_setup(void **state)
     pair->client.config.peer = WEIR__TLS_PEER_REQUIRED;
     pair->client.config.trust_file = tls_certificate(TLS_A)->certificate_file;
     pair->client.options.server_name = "a.example";
+    return pair;
+}
+
+void tls_pair_free(struct tls_pair *pair)
+{
+    tls_pair_close(pair);
+    free(pair->client.wire);
+    free(pair->server.wire);
+    free(pair);
+}
+
+static int case_setup(void **state)
+{
+    struct tls_case *c = *state;
+
+    c->live = memory_fail_live();
+    c->pair = tls_pair_new(c->client, c->server);
     return 0;
 }
 
@@ -209,10 +224,7 @@ static int case_teardown(void **state)
     struct tls_case *c = *state;
 
     memory_fail_at(0);
-    tls_pair_close(c->pair);
-    free(c->pair->client.wire);
-    free(c->pair->server.wire);
-    free(c->pair);
+    tls_pair_free(c->pair);
     return 0;
 }
 

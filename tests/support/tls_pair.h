@@ -86,9 +86,14 @@ struct tls_test {
 int tls_suite_run(const char *suite, const struct tls_test *tests, size_t count);
 
 /*
- * Makes both contexts and handshakes, by `config` and `options` of both ends. At first: all versions and
- * ciphers, the server is TLS_A with tickets, the client trusts it and asks for "a.example".
+ * All versions and ciphers, the server is TLS_A with tickets, the client trusts it and asks for
+ * "a.example". A test is given one; on another thread it makes its own.
  */
+struct tls_pair *tls_pair_new(const struct weir__tls_vendor *client,
+                              const struct weir__tls_vendor *server);
+void tls_pair_free(struct tls_pair *pair);
+
+/* Makes both contexts and handshakes, by `config` and `options` of both ends. */
 void tls_pair_open(struct tls_pair *pair);
 /* Goes on until nothing moves any more. */
 void tls_pair_run(struct tls_pair *pair);

@@ -386,6 +386,22 @@ static void file_send_cancelled(struct engine_fixture *f)
     close(file);
 }
 
+/* By offset, past the end, and what is no file: the same on every engine. */
+static void file_read(struct engine_fixture *f)
+{
+    uint8_t got[200], expected[200];
+    int file = pattern_file(100000);
+
+    pattern_fill(expected, sizeof(expected), 777);
+    assert_int_equal(f->ops->file_read(f->engine, file, 777, got, sizeof(got)), sizeof(got));
+    assert_memory_equal(got, expected, sizeof(got));
+    assert_int_equal(lseek(file, 0, SEEK_CUR), 100000);
+    assert_int_equal(f->ops->file_read(f->engine, file, 99900, got, sizeof(got)), 100);
+    assert_int_equal(f->ops->file_read(f->engine, file, 100000, got, sizeof(got)), 0);
+    close(file);
+    assert_int_equal(f->ops->file_read(f->engine, -1, 0, got, sizeof(got)), WEIR_EIO);
+}
+
 static void info_until(struct engine_fixture *f, struct weir__socket *socket, uint64_t acked,
                        struct weir__socket_info *info)
 {
@@ -458,6 +474,7 @@ static const struct engine_test tests[] = {
     {.name = "file, truncated", .run = file_truncated},
     {.name = "file to a dead connection", .run = file_to_a_dead_connection},
     {.name = "file send cancelled", .run = file_send_cancelled},
+    {.name = "file read", .run = file_read},
     {.name = "info counts both sides", .run = info_counts_both_sides},
 };
 

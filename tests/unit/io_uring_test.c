@@ -488,7 +488,12 @@ static void test_stamps_at_the_end_of_the_queue(void **context)
         }
     }
     for (int i = 0; i < SOCKETS; i++) {
-        assert_in_range(watches[i].mores, ROUNDS, 2 * ROUNDS);
+        struct tcp_info info;
+        socklen_t length = sizeof(info);
+
+        /* What is sent again, because a busy machine acknowledged late, is stamped again. */
+        assert_int_equal(getsockopt(ours[i].handle, IPPROTO_TCP, TCP_INFO, &info, &length), 0);
+        assert_in_range(watches[i].mores, ROUNDS, 2 * ROUNDS + info.tcpi_total_retrans);
         stop(&watches[i]);
         ops->socket_close(engine, &ours[i]);
         close(peers[i]);

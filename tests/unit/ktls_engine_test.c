@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "engine/socket.h"
 #include "support/ktls_fixture.h"
 
 #define ARRAY_COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -303,69 +304,143 @@ static void stamp_behind_a_full_buffer(struct engine_fixture *f)
     free(bytes);
 }
 
-/* What the TLS layer still has when FIN is sent would be lost; the alert before it waits for that. */
-static void fin_cuts_nothing_off(struct engine_fixture *f)
+/* Reads what is there, at most `most`; 0: nothing, or the end. */
+static size_t read_raw(const struct weir__socket *socket, size_t most)
 {
-    enum { BYTES = 8 << 20 };
-    static const int rooms[] = {0, 4608, 10000, 50000, 100000};
-    static const uint8_t close_notify[] = {1, 0};
-    uint8_t *bytes = calloc(1, BYTES);
-    struct record send, receive;
-    struct ktls_pair k;
+    static uint8_t bytes[65536];
+    ssize_t length =
+        recv(socket->handle, bytes, most < sizeof(bytes) ? most : sizeof(bytes), MSG_DONTWAIT);
 
-    assert_non_null(bytes);
-    for (size_t i = 0; i < ARRAY_COUNT(rooms); i++) {
-        ktls_plain_open(&k, f);
-        if (rooms[i] != 0)
-            assert_int_equal(setsockopt(k.pair.client.handle, SOL_SOCKET, SO_SNDBUF, &rooms[i],
-                                        sizeof(rooms[i])),
-                             0);
-        ktls_attach(&k, WEIR__TLS_1_3, WEIR__TLS_AES_128_GCM);
-        record_init(&send, f, WEIR__OP_SEND, &k.pair.client);
-        size_t taken = ktls_send_until_blocked(&send, bytes, BYTES, 0);
-        record_cancel_and_finish(&send);
-        ktls_send(&send, close_notify, sizeof(close_notify), WEIR__TLS_ALERT);
-        wait_for(f, 20 * KTLS_MS);
-        ktls_receive_init(&receive, f, &k.pair.server, NULL, 0);
-        record_submit(&receive);
-        assert_int_equal(record_finish(&send), sizeof(close_notify));
-        assert_int_equal(f->ops->socket_shutdown(f->engine, &k.pair.client), 0);
-        assert_int_equal(record_finish(&receive), 0);
-        assert_int_equal(receive.length, taken + sizeof(close_notify));
-        pair_close(&k.pair);
-    }
-    free(bytes);
+    return length > 0 ? (size_t)length : 0;
 }
 
-/* A cancelled SEND that was taken says so. */
-static void cancelled_behind_a_full_buffer(struct engine_fixture *f)
+/* A window so small from the first segment on that records go out, and into TCP, in small pieces. */
+static void narrow_open(struct ktls_pair *k, struct engine_fixture *f, int send_room)
 {
-    enum { BYTES = 8 << 20 };
-    static const uint8_t alert[] = {2, 20};
-    uint8_t *bytes = calloc(1, BYTES);
+    const struct weir__tls_keys keys = ktls_keys(WEIR__TLS_1_3, WEIR__TLS_AES_128_GCM, 1);
+    const int receive_room = 2304;
+    struct pair *pair = &k->pair;
+    struct record accept, connect;
+
+    memset(pair, 0, sizeof(*pair));
+    pair->f = f;
+    pair->client.handle = pair->server.handle = -1;
+    listener_open(f, &pair->listener, &pair->address);
+    assert_int_equal(setsockopt(pair->listener.handle, SOL_SOCKET, SO_RCVBUF, &receive_room,
+                                sizeof(receive_room)),
+                     0);
+    assert_int_equal(f->ops->socket_open(f->engine, &pair->client, AF_INET), 0);
+    record_init(&connect, f, WEIR__OP_CONNECT, &pair->client);
+    connect.op.connect.address = &pair->address;
+    record_submit(&connect);
+    assert_int_equal(record_finish(&connect), 0);
+    record_init(&accept, f, WEIR__OP_ACCEPT, &pair->listener);
+    record_submit(&accept);
+    wait_until(f, &accept.handle_count, 1);
+    record_cancel_and_finish(&accept);
+    f->ops->socket_adopt(f->engine, &pair->server, accept.handles[0]);
+    if (send_room)
+        assert_int_equal(
+            setsockopt(pair->client.handle, SOL_SOCKET, SO_SNDBUF, &send_room, sizeof(send_room)),
+            0);
+    ktls_attach_one(f, &pair->client, WEIR__TLS_TX, &keys);
+}
+
+/*
+ * The fact that all this is for, and that weir__socket_holds knows: FIN at once loses the end of what was
+ * taken, FIN when nothing is kept any more does not.
+ */
+static void what_is_kept_is_known(struct engine_fixture *f)
+{
+    static const uint8_t bytes[100000];
+    const struct iovec part = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = sizeof(bytes)};
+
+    ktls_needed(f);
+    for (int patient = 0; patient < 2; patient++) {
+        uint64_t plaintext = 0;
+        size_t got = 0, all;
+        struct record receive;
+        struct ktls_pair k;
+        int64_t taken;
+
+        narrow_open(&k, f, 4608);
+        assert_int_equal(weir__socket_holds(&k.pair.client), 0);
+        while ((taken = weir__socket_send(&k.pair.client, &part, 1, 0, 0)) > 0)
+            plaintext += (uint64_t)taken;
+        assert_int_equal(taken, WEIR__WOULD_BLOCK);
+        assert_int_equal(weir__socket_holds(&k.pair.client), WEIR__WOULD_BLOCK);
+        for (int i = 0; patient && i < 20000 && weir__socket_holds(&k.pair.client) != 0; i++) {
+            got += read_raw(&k.pair.server, 1000);
+            wait_for(f, KTLS_MS / 20);
+        }
+        all = wire_end(f, &k.pair.client, plaintext);
+        assert_int_equal(f->ops->socket_shutdown(f->engine, &k.pair.client), 0);
+        ktls_receive_init(&receive, f, &k.pair.server, NULL, 0);
+        record_submit(&receive);
+        assert_int_equal(record_finish(&receive), 0);
+        got += receive.length;
+        if (patient)
+            assert_int_equal(got, all);
+        else
+            assert_in_range(got, 1, all - 1);
+        pair_close(&k.pair);
+    }
+}
+
+/* A record that TCP has no room for: taken at once, and kept for the most part. */
+enum { KEPT_BYTES = 16000 };
+
+static void send_what_is_kept(struct ktls_pair *k, struct engine_fixture *f, struct record *send)
+{
+    static const uint8_t bytes[KEPT_BYTES];
+
+    ktls_needed(f);
+    narrow_open(k, f, 4608);
+    record_init(send, f, WEIR__OP_SEND, &k->pair.client);
+    ktls_send(send, bytes, sizeof(bytes), WEIR__TLS_HANDSHAKE);
+    wait_for(f, 20 * KTLS_MS);
+    assert_int_equal(send->final_count, 0);
+}
+
+/* A SEND of a control record is over when FIN, or a new key, may follow. */
+static void control_record_is_not_kept(struct engine_fixture *f)
+{
     struct record send, receive;
     struct ktls_pair k;
+    size_t got = 0;
 
-    assert_non_null(bytes);
-    ktls_pair_open(&k, f, WEIR__TLS_1_3, WEIR__TLS_AES_128_GCM);
-    record_init(&send, f, WEIR__OP_SEND, &k.pair.client);
-    size_t taken = ktls_send_until_blocked(&send, bytes, BYTES, 0);
-    record_cancel_and_finish(&send);
-    ktls_send(&send, alert, sizeof(alert), WEIR__TLS_ALERT);
-    wait_for(f, 20 * KTLS_MS);
-    if (send.op.in_flight)
-        record_cancel(&send);
-    int64_t result = record_finish(&send);
-    assert_true(result == WEIR_ECANCELLED || result == 2);
-    ktls_receive_init(&receive, f, &k.pair.server, NULL, 0);
-    record_submit(&receive);
-    taken += result > 0 ? 2 : 0;
-    wait_until_length(f, &receive.length, taken);
-    wait_for(f, 20 * KTLS_MS);
-    assert_int_equal(receive.length, taken);
-    record_cancel_and_finish(&receive);
+    for (size_t step = 300; step < 20000; step *= 4) {
+        send_what_is_kept(&k, f, &send);
+        got = 0;
+        for (int i = 0; i < 20000 && send.final_count == 0; i++) {
+            got += read_raw(&k.pair.server, step);
+            wait_for(f, KTLS_MS / 20);
+        }
+        assert_int_equal(record_finish(&send), KEPT_BYTES);
+        assert_int_equal(f->ops->socket_shutdown(f->engine, &k.pair.client), 0);
+        ktls_receive_init(&receive, f, &k.pair.server, NULL, 0);
+        record_submit(&receive);
+        assert_int_equal(record_finish(&receive), 0);
+        assert_int_equal(got + receive.length, KEPT_BYTES + 22);
+        pair_close(&k.pair);
+    }
+}
+
+/* It was taken, and cancelling says so. */
+static void control_record_is_cancelled(struct engine_fixture *f)
+{
+    struct record send;
+    struct ktls_pair k;
+
+    send_what_is_kept(&k, f, &send);
+    record_cancel(&send);
+    assert_int_equal(record_finish(&send), KEPT_BYTES);
     pair_close(&k.pair);
-    free(bytes);
+    send_what_is_kept(&k, f, &send);
+    f->ops->socket_reset(f->engine, &k.pair.server);
+    int64_t result = record_finish(&send);
+    assert_true(result == KEPT_BYTES || result == WEIR_ERESET);
+    pair_close(&k.pair);
 }
 
 static void connection_ends_in_good_order(struct engine_fixture *f)
@@ -437,10 +512,9 @@ static const struct engine_test tests[] = {
     {.name = "stamps name the last byte", .run = stamps_name_the_last_byte, .kernel = true},
     {.name = "stamps of files", .run = stamps_of_files, .kernel = true},
     {.name = "stamp behind a full buffer", .run = stamp_behind_a_full_buffer, .kernel = true},
-    {.name = "FIN cuts nothing off", .run = fin_cuts_nothing_off, .kernel = true},
-    {.name = "cancelled behind a full buffer",
-     .run = cancelled_behind_a_full_buffer,
-     .kernel = true},
+    {.name = "what is kept is known", .run = what_is_kept_is_known, .kernel = true},
+    {.name = "control record is not kept", .run = control_record_is_not_kept, .kernel = true},
+    {.name = "control record is cancelled", .run = control_record_is_cancelled, .kernel = true},
     {.name = "connection ends in good order", .run = connection_ends_in_good_order, .kernel = true},
     {.name = "connection is reset", .run = connection_is_reset, .kernel = true},
     {.name = "kernel counts the sockets", .run = kernel_counts_the_sockets, .kernel = true},

@@ -25,7 +25,7 @@ static void inject(struct stream_fixture *f, const uint8_t *bytes, size_t length
 {
     struct weir__tls_stream *tls = tls_of(&f->client);
 
-    assert_int_equal(weir__tls_output_append(&tls->output, tls->context, bytes, length), 0);
+    assert_int_equal(weir__tls_output_append(&tls->made.output, tls->context, bytes, length), 0);
     weir__stream_defer(f->client.stream);
 }
 
@@ -36,8 +36,8 @@ static void inject_record(struct stream_fixture *f, uint8_t type, const void *co
     struct weir__tls_stream *tls = tls_of(&f->client);
     const struct iovec part = {.iov_base = (void *)content, .iov_len = length};
     uint8_t record[WEIR__TLS_RECORD_MAX];
-    int64_t size =
-        weir__tls_seal(tls->session.sealer, (enum weir__tls_content)type, &part, 1, record);
+    int64_t size = weir__tls_seal(weir__tls_session_sealer(&tls->session),
+                                  (enum weir__tls_content)type, &part, 1, record);
 
     assert_true(size > 0);
     inject(f, record, (size_t)size);
@@ -232,7 +232,7 @@ static void a_record_again_is_refused(struct stream_fixture *f)
     tls = tls_of(&f->client);
     inject_record(f, 23, "abc", 3);
     fixture_await_bytes(f, &f->server, 3);
-    tls->session.sealer->keys.sequence--;
+    weir__tls_session_sealer(&tls->session)->keys.sequence--;
     inject_record(f, 23, "abc", 3);
     assert_server_fails(f, WEIR__TLS_BAD_RECORD_MAC);
     assert_int_equal(f->server.length, 3);

@@ -139,9 +139,8 @@ class _Apt:
         except subprocess.TimeoutExpired:
             raise Unavailable(f"{program} {words[0]} took more than {APT_SECONDS_MAX:g} s") from None
         if done.returncode != 0:
-            # update alone does not fail for an index that could not be had: download does then.
-            lines = re.findall(r"^[EW]: .*$", done.stderr, re.M) or [f"{program} {words[0]} failed"]
-            raise Unavailable(lines[-1])
+            errors = re.findall(r"^E: (.*)$", done.stderr, re.M) or ["no reason given"]
+            raise Unavailable(f"{program} {words[0]}: {errors[0]}")
         return done.stdout
 
 

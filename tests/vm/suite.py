@@ -15,11 +15,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from vm import KERNELS, ROOT, Step
+from vm import KERNELS, ROOT, TEMPORARY_IN_GUEST, Step
 
 UNIT = ("engine*_test", "io_uring*_test", "stream*_test", "probe_test", "doctor_test", "tls_*_test",
         "ktls_*_test")
-E2E = ("delivery_test", "doctor_test", "tls*_test", "ktls*_test")
+E2E = ("doctor_test", "tls*_test", "ktls*_test")
+E2E_DELAY = ("delivery_test",)
 # Sanitizers run on the newest kernel only, where most code paths are, and without the e2e tests.
 SANITIZED_KERNEL = "new"
 STEP_SECONDS_MAX = 240.0
@@ -46,7 +47,9 @@ def _sources(folder: str, patterns: tuple[str, ...], suffix: str) -> list[str]:
 
 def _step(build: Build, program: str, command: list[str]) -> Step:
     name = program if build.name == "release" else f"{build.name}/{program}"
-    environment = {"HOME": "/root", "LANG": "C.UTF-8", "WEIR_SLOW": "1", "WEIR_KTLS": "required",
+    environment = {"HOME": "/root", "LANG": "C.UTF-8", "TMPDIR": TEMPORARY_IN_GUEST,
+                   "WEIR_LAB_BUILD": f"{TEMPORARY_IN_GUEST}/lab", "WEIR_SLOW": "1",
+                   "WEIR_KTLS": "required",
                    "WEIR_BUILD": build.folder, "WEIR": os.path.join(build.folder, "weir"),
                    **build.environment}
     return Step(name, command, environment, STEP_SECONDS_MAX)
@@ -75,6 +78,7 @@ def boots(release: Build, sanitized: Build | None, only: str = "") -> list[Boot]
             steps += _programs(sanitized)
         found.append(Boot(kernel, "smp", steps))
     for kernel in KERNELS:
-        found.append(Boot(kernel, "virtual", list(_scripts(release, "vm", ("*_delay_test",)))))
+        found.append(Boot(kernel, "virtual", [*_scripts(release, "vm", ("*_delay_test",)),
+                                              *_scripts(release, "e2e", E2E_DELAY)]))
     chosen = [boot._replace(steps=[step for step in boot.steps if only in step.name]) for boot in found]
     return [boot for boot in chosen if boot.steps]

@@ -8,8 +8,9 @@ tests/vm/vm.py --mode virtual --run CMD                   one processor, waiting
 tests/vm/vm.py --mode parallel --run CMD                  two processors at once, not in turns
 tests/vm/vm.py --update                                   fetch the kernels again
 
-The guest sees the host's files as they were when it started, at the same paths; what it writes goes
-with it. CMD is one for the shell, runs as root in the current folder and inherits the environment. Its
+The guest sees the host's files as they were when it started, at the same paths (but for /dev, /proc,
+/run and /sys, which are its own); what it writes goes with it, and without root on the host it can
+write to $TMPDIR (/dev/shm) only. CMD is one for the shell, runs as root in the current folder and inherits the environment. Its
 exit status is this program's; 77 says that there can be no virtual machine here, and why.
 
 QEMU emulates (no KVM is needed): programs run 10 to 30 times slower than on the host.
@@ -40,6 +41,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 GUEST = pathlib.Path(__file__).with_name("guest.py")
 QEMU = "qemu-system-x86_64"
 VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
+RESULTS_IN_GUEST = "/run/weir-vm"
+TEMPORARY_IN_GUEST = "/dev/shm"
+# virtiofsd must be root of some namespace, and wants to write below /run.
+AS_ROOT = ["unshare", "--map-root-user", "--mount", "--", "sh", "-c",
+           'mount -t tmpfs tmpfs /run && exec "$@"', "sh"]
 KERNELS = tuple(kernels.SUITES)
 EXIT_SKIP = 77
 BOOT_SECONDS_MAX = 60.0
@@ -50,12 +56,13 @@ TAIL_LINES = 12
 # a fault of QEMU before 8.1: a processor that translates code while another patches it may keep what
 # was there half-way, and the kernel panics (int3) some time after a static key was flipped.
 # "parallel" is for races: two at once. The second comes when the kernel is done with most patching.
-# "virtual" is for delays: one processor, time by instructions executed, and waiting takes none.
+# "virtual" is for delays: one processor, a nanosecond for each instruction, and waiting takes no time of
+# the host's. However busy the host is, the guest's times are the same.
 MODES = {
     "smp": ["-accel", "tcg,thread=single,tb-size=256", "-smp", "2"],
     "parallel": ["-accel", "tcg,thread=multi,tb-size=256", "-smp", "2"],
     "virtual": ["-accel", "tcg,thread=single,tb-size=256", "-smp", "1",
-                "-icount", "shift=auto,sleep=off"],
+                "-icount", "shift=0,sleep=off"],
 }
 COMMAND_LINE = ("console=ttyS0 quiet panic=-1 oops=panic mitigations=off tsc=reliable "
                 "random.trust_cpu=on")
@@ -91,7 +98,7 @@ def lacking() -> str | None:
         if not shutil.which(program):
             return f"{program} is missing (package {package})"
     if os.geteuid() != 0:
-        inside = subprocess.run(["unshare", "-r", "true"], stderr=subprocess.DEVNULL, check=False)
+        inside = subprocess.run([*AS_ROOT, "true"], stderr=subprocess.DEVNULL, check=False)
         if inside.returncode != 0:
             return "not root, and user namespaces are not allowed"
     return None
@@ -113,7 +120,7 @@ def _start_sharing(folder: str, where: pathlib.Path, cache: str, log: Any) -> su
     """Starts virtiofsd, which shares a folder by the socket `where`."""
     command = [VIRTIOFSD, f"--socket-path={where}", "-o", f"source={folder}", "-o", "sandbox=chroot",
                "-o", f"cache={cache}", "-o", "no_posix_lock", "--rlimit-nofile=0"]
-    wrapper = [] if os.geteuid() == 0 else ["unshare", "-r", "--"]
+    wrapper = [] if os.geteuid() == 0 else AS_ROOT
     process = subprocess.Popen([*wrapper, *_ending_with_us(command)], stdin=subprocess.DEVNULL,
                                stdout=log, stderr=log)
     deadline = time.monotonic() + START_SECONDS_MAX
@@ -149,8 +156,9 @@ def _machine(kernel: kernels.Kernel, results: pathlib.Path, mode: str,
         settings = {
             "python": os.path.realpath(sys.executable),
             "guest": str(GUEST),
-            "results": "/run/weir-vm",
-            "tmp": "" if str(ROOT).startswith("/tmp/") or os.getcwd().startswith("/tmp") else "own",
+            "results": RESULTS_IN_GUEST,
+            # An overlay opens with O_NOATIME, which virtiofsd may use on anybody's file as root only.
+            "overlay": "yes" if os.geteuid() == 0 else "no",
         }
         (scratch / "initramfs").write_bytes(kernels.initramfs(kernel, settings))
         command = [
@@ -272,7 +280,8 @@ def run_command(kernel: str, command: str, mode: str, timeout_s: float, memory_m
             sys.stdout.buffer.flush()
 
     try:
-        step = Step("command", ["/bin/sh", "-c", command], dict(os.environ), timeout_s, os.getcwd())
+        environment = {**os.environ, "TMPDIR": TEMPORARY_IN_GUEST}
+        step = Step("command", ["/bin/sh", "-c", command], environment, timeout_s, os.getcwd())
         (result,) = run(prepare(kernel), [step], results, mode, timeout_s + BOOT_SECONDS_MAX, memory_mb,
                      on_poll=show)
         show()

@@ -40,7 +40,7 @@ enum {
  * any later one is as good as a proof of arrival. */
 #define STAMPS_KEPT_MAX 64
 
-/* Kernel TLS fails with EOPNOTSUPP on any other, MSG_EOR included before Linux 6.7. */
+/* Kernel TLS fails with EOPNOTSUPP on any other, on 6.1 MSG_EOR, too. */
 #define KTLS_SEND_FLAGS (MSG_MORE | MSG_DONTWAIT)
 
 struct weir__bio {

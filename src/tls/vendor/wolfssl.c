@@ -4,10 +4,19 @@
 #include <pthread.h>
 
 static bool is_usable;
+static pthread_key_t thread_end;
+
+/* Points that wolfSSL has calculated ahead are a thread's own, megabytes of them, and left behind by it. */
+static void on_thread_end(void *unused)
+{
+    (void)unused;
+    wc_ecc_fp_free();
+}
 
 static void library_load(void)
 {
-    is_usable = wolfSSL_Init() == WOLFSSL_SUCCESS;
+    is_usable =
+        wolfSSL_Init() == WOLFSSL_SUCCESS && pthread_key_create(&thread_end, on_thread_end) == 0;
 }
 
 bool weir__wolfssl_is_usable(void)
@@ -15,7 +24,8 @@ bool weir__wolfssl_is_usable(void)
     static pthread_once_t once = PTHREAD_ONCE_INIT;
 
     pthread_once(&once, library_load);
-    return is_usable;
+    /* Any value but NULL has the destructor called. */
+    return is_usable && pthread_setspecific(thread_end, &is_usable) == 0;
 }
 
 const struct weir__tls_vendor weir__tls_wolfssl = {

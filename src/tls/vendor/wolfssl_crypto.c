@@ -194,9 +194,10 @@ static int time_encode(time_t when, uint8_t *out)
 
     gmtime_r(&when, &parts);
     bool late = parts.tm_year >= 150;
-    size_t length = strftime(text, sizeof(text), late ? "%Y%m%d%H%M%SZ" : "%y%m%d%H%M%SZ", &parts);
+    size_t skipped = late ? 0 : 2; /* the century */
+    size_t length = strftime(text, sizeof(text), "%Y%m%d%H%M%SZ", &parts) - skipped;
     size_t header = der_header(late ? DER_TIME : DER_UTC_TIME, length, out);
-    memcpy(out + header, text, length);
+    memcpy(out + header, text + skipped, length);
     return (int)(header + length);
 }
 

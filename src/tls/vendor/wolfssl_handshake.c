@@ -253,8 +253,10 @@ int weir__wolfssl_handshake_new(struct weir__tls_handshake **handshake_out,
     if (kind == WEIR__TLS_NAME_WRONG)
         return WEIR_EINVAL;
     struct weir__tls_handshake *handshake = weir__allocate_zeroed(1, sizeof(*handshake));
-    if (!handshake)
+    if (!handshake || !weir__wolfssl_is_usable()) {
+        weir__release(handshake);
         return WEIR_ENOMEM;
+    }
     handshake->context = context;
     handshake->emit = options->emit;
     handshake->emit_context = options->emit_context;

@@ -23,10 +23,13 @@
 
 #include "tls/vendor/shared.h"
 
-/* Starts the library, once. Any thread. */
+/* Starts the library, once, and on each thread that is to use curves. */
 bool weir__wolfssl_is_usable(void);
 
-/* A certificate has a WOLFSSL_CTX of its own: wolfSSL holds one in each. */
+/*
+ * A certificate has a WOLFSSL_CTX of its own: wolfSSL holds one in each. So of several for one name, with
+ * keys of different types, the first is shown to every client.
+ */
 struct wolfssl_identity {
     WOLFSSL_CTX *ssl_context;
     WOLFSSL_X509 *leaf; /* to compare names with; NULL: clients without a certificate */
