@@ -8,7 +8,7 @@ SEEDS ?= 100000
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-vm testssl demo bench fuzz sim install clean
+.PHONY: help build run test test-vm testssl demo bench bench-tls fuzz sim install clean
 
 help:
 	@echo 'make build      build the program: build/weir'
@@ -18,7 +18,8 @@ help:
 	@echo 'make test-vm    run only the tests in the virtual machine, on other kernels'
 	@echo 'make testssl    what testssl.sh finds in the default configuration, with each TLS library'
 	@echo 'make demo       what write() says, what Weir says, what the client measured, over 320 ms'
-	@echo 'make bench      compare with nginx and h2o, and delivery on with delivery off'
+	@echo 'make bench      compare with nginx, h2o and haproxy, and delivery on with delivery off'
+	@echo 'make bench-tls  only what TLS costs: a byte, a connection, an idle connection'
 	@echo 'make fuzz       run each fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make sim        run SEEDS=$(SEEDS) simulations'
 	@echo 'make install    install below PREFIX=$(PREFIX)    (DESTDIR=... to stage it)'
@@ -55,6 +56,12 @@ demo: build
 bench: build
 	@packaging/bootstrap bench
 	@exec python3 bench/run.py
+
+bench-tls: build
+	@packaging/bootstrap bench
+	@python3 bench/run.py --tls --json build/bench-tls.json
+	@python3 bench/connect.py
+	@exec python3 bench/idle.py
 
 fuzz:
 	@packaging/bootstrap build fuzz
