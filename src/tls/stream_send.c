@@ -325,7 +325,8 @@ static int attach_tx(struct weir__tls_stream *tls, const struct weir__tls_keys *
 static void begin_count(struct weir__tls_stream *tls, const struct weir__tls_keys *keys)
 {
     tls->kernel_tx.wire_base = tls->base.stream->ledger.accepted;
-    tls->kernel_tx.sequence_base = tls->kernel_tx.sequence = keys->sequence;
+    tls->kernel_tx.sequence_base = keys->sequence;
+    tls->kernel_tx.sequence = keys->sequence;
     tls->kernel_tx.bytes = 0;
 }
 
@@ -400,7 +401,8 @@ static void control_taken(struct weir__tls_stream *tls, uint64_t bytes)
     tls->kernel_tx.bytes += bytes;
     tls->kernel_tx.sequence = count_records(tls, true);
     /* It closes the record before it. */
-    mark(tls, tls->base.stream->ledger.accepted, tls->base.stream->plain_taken, WEIR__OFFSET_WHOLE);
+    mark(tls, tls->base.stream->ledger.accepted, tls->base.stream->plain_taken,
+         WEIR__OFFSET_WHOLE);
     if (bytes < control.length) {
         weir__stream_end(tls->base.stream, WEIR_EIO, true);
         return;

@@ -43,8 +43,6 @@ static int on_control(void *context, enum weir__tls_content type, const uint8_t 
 {
     struct session_end *end = context;
     const struct iovec part = {.iov_base = (uint8_t *)content, .iov_len = length};
-    struct weir__tls_protector *sealer = weir__tls_session_sealer(&end->session);
-    struct weir__tls_keys keys;
     uint8_t record[64];
 
     assert(length <= 5);
@@ -52,6 +50,9 @@ static int on_control(void *context, enum weir__tls_content type, const uint8_t 
          then_new_keys ? ":keys" : "");
     if (end->control_fails)
         return WEIR_ENOMEM;
+    struct weir__tls_protector *sealer = weir__tls_session_sealer(&end->session);
+    struct weir__tls_keys keys;
+
     if (sealer) {
         int64_t size = weir__tls_seal(sealer, type, &part, 1, record);
         if (size < 0 || on_emit(end, record, (size_t)size) != 0)

@@ -77,6 +77,23 @@ static void too_many_marks_are_coarser_and_never_wrong(void **state)
     }
 }
 
+static void between_marks_all_but_the_slack_counts(void **state)
+{
+    (void)state;
+    weir__offset_map_init(&map);
+    weir__offset_map_add(&map, 1000, 900, WEIR__OFFSET_WHOLE);
+    weir__offset_map_add(&map, 11000, 10000, 1500);
+    assert_int_equal(weir__offset_map_plain(&map, 999), 0);
+    assert_int_equal(weir__offset_map_plain(&map, 2500), 900);
+    assert_int_equal(weir__offset_map_plain(&map, 2501), 901);
+    assert_int_equal(weir__offset_map_plain(&map, 10999), 9399);
+    assert_int_equal(weir__offset_map_plain(&map, 11000), 10000);
+    assert_int_equal(weir__offset_map_plain(&map, 12000), 10000);
+    weir__offset_map_pass(&map, 5000);
+    assert_int_equal(weir__offset_map_plain(&map, 2501), 901);
+    assert_int_equal(weir__offset_map_last(&map).wire, 11000);
+}
+
 static void every_second_mark_is_kept(void **state)
 {
     (void)state;
@@ -111,6 +128,7 @@ int main(void)
         cmocka_unit_test(records_without_data_leave_no_mark),
         cmocka_unit_test(what_is_passed_is_still_known),
         cmocka_unit_test(too_many_marks_are_coarser_and_never_wrong),
+        cmocka_unit_test(between_marks_all_but_the_slack_counts),
         cmocka_unit_test(every_second_mark_is_kept),
         cmocka_unit_test(between_marks_the_least_is_known),
     };
