@@ -33,14 +33,19 @@ static void note_unstamped(struct weir_stream *stream)
 
 /*
  * A record of the kernel's tells the peer nothing before it is closed, and where it will end is not known
- * sooner: at or past it is where the kernel's bytes end once it is closed.
+ * sooner: at most a record's bytes past where it would have ended when the write did, or where the kernel's
+ * bytes end once it is closed.
  */
 static void await_open_record(struct weir_stream *stream, bool closed)
 {
     struct weir__write *write;
 
-    while (closed && (write = weir__send_queue_take(&stream->sealed)))
-        weir__stream_await(stream, write, stream->ledger.accepted);
+    while (closed && (write = weir__send_queue_take(&stream->sealed))) {
+        uint64_t end = write->entry.end + WEIR__TRANSPORT_RECORD_MAX;
+
+        weir__stream_await(stream, write,
+                           end < stream->ledger.accepted ? end : stream->ledger.accepted);
+    }
 }
 
 /* Of the owner's bytes. With kernel TLS a record's header and tag are beside them; the last write has these. */
@@ -72,6 +77,7 @@ static void take_passed(struct weir_stream *stream, uint64_t bytes, uint64_t tak
         uint64_t end = stream->transport ? stream->ledger.accepted : write->wire_end;
         if (!weir__stream_accepted(stream, write, taken_ns))
             continue;
+        write->entry.end = end;
         if (closed || stream->plain_taken - at.plain >= WEIR__TRANSPORT_RECORD_MAX)
             weir__stream_await(stream, write, end);
         else

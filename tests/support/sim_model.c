@@ -141,7 +141,8 @@ static void check_delivered_in_time(const struct record *record, uint64_t at_ns)
     if (last > weir__sim_flow_accepted(end->out))
         last = weir__sim_flow_accepted(end->out);
     uint64_t last_ns = weir__sim_flow_acked_ns(end->out, last);
-    if (world.exact && last_ns != UINT64_MAX)
+    /* Behind a short send the kernel's record is closed late, and until then nobody asks. */
+    if (world.exact && last_ns != UINT64_MAX && !end->kernel_tx)
         expect(at_ns <= last_ns + slack_ns, "e%u: delivered %llu said %llu us late", end->number,
                (unsigned long long)record->to, (unsigned long long)(at_ns - acked_ns) / 1000);
     expect(!world.exact || now() <= at_ns + slack_ns, "e%u: delivered %llu told late", end->number,
