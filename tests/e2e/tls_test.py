@@ -498,4 +498,4 @@ class HandshakeTest(tls_support.Case):
 
 
 if __name__ == "__main__":
-    support.main()
+    tls_support.main()
