@@ -40,6 +40,7 @@ struct weir__tls_kernel_tx {
     uint64_t wire_base;     /* of the wire when the kernel took over, or changed keys */
     uint64_t sequence_base; /* of its first record then */
     uint64_t bytes;         /* given to it since, control records' content too */
+    uint64_t sequence;      /* of the next record, or of the open one, when it was last asked */
     struct weir__tls_control controls[WEIR__TLS_CONTROLS_MAX];
 };
 
@@ -77,7 +78,7 @@ void weir__tls_stream_end(struct weir__tls_stream *tls, int error);
 enum weir__transport_plan weir__tls_plan(struct weir__transport *transport,
                                          struct weir__transport_send *send);
 void weir__tls_made_taken(struct weir__transport *transport, uint64_t bytes);
-void weir__tls_passed_taken(struct weir__transport *transport, uint64_t bytes, bool closed);
+bool weir__tls_passed_taken(struct weir__transport *transport, uint64_t bytes, bool closed);
 void weir__tls_acked(struct weir__transport *transport, uint64_t wire);
 bool weir__tls_finish(struct weir__transport *transport);
 uint64_t weir__tls_plain_at(const struct weir__transport *transport, uint64_t wire);
