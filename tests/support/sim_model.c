@@ -502,6 +502,8 @@ bool model_check_seen(void)
         {"KeyUpdates not asked for", seen.updates_unasked},
         {"storms of KeyUpdates", seen.storms},
         {"records ran out", seen.records_ran_out},
+        {"TLS sent by the kernel", seen.kernel_tx},
+        {"TLS received by the kernel", seen.kernel_rx},
         {"cut off", seen.cut_off},
         {"changed bytes", seen.tampered},
         {"changed handshakes", seen.tampered_handshakes},

@@ -114,7 +114,7 @@ struct sim_seen {
     uint64_t closed_well, ends_told, beyond_4gib, accept_failures, queue_full, truncated, bytes;
     uint64_t tls_1_2, tls_1_3, tls_resumed, tls_ciphers[4], tls_delivered, tls_failed_partly;
     uint64_t updates_asked, updates_unasked, cut_off, tampered, tampered_handshakes;
-    uint64_t kernel_tx, kernel_rx, kernel_updates;
+    uint64_t kernel_tx, kernel_rx;
     uint64_t records_ran_out, storms, handshakes_late;
 };
 extern struct sim_seen seen;

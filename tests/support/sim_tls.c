@@ -68,6 +68,12 @@ void sim_tls_draw(void)
         world.options.tls_tx_ciphers = chance(700) ? 0xf : (unsigned)below(16);
         world.options.tls_rx_ciphers = chance(700) ? 0xf : (unsigned)below(16);
         world.options.tls_rekey = chance(600);
+        /* Many open records, and ACKs within them. */
+        if (chance(300)) {
+            world.options.short_send = 700;
+            world.options.segment_bytes_min = 1000;
+            world.options.segment_bytes_max = 2000;
+        }
     } else
         world.random_state = state;
 }

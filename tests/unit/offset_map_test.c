@@ -107,6 +107,19 @@ static void every_second_mark_is_kept(void **state)
     assert_int_equal(weir__offset_map_plain(&map, 488), 400);
 }
 
+/* Of the kernel's records: 300 bytes of the wire with 60 that are not the owner's, wherever they are. */
+static void between_marks_the_least_is_known(void **state)
+{
+    (void)state;
+    weir__offset_map_init(&map);
+    weir__offset_map_add(&map, 300, 240, 100);
+    assert_int_equal(weir__offset_map_plain(&map, 100), 0);
+    assert_int_equal(weir__offset_map_plain(&map, 101), 1);
+    assert_int_equal(weir__offset_map_plain(&map, 299), 199);
+    assert_int_equal(weir__offset_map_plain(&map, 300), 240);
+    assert_int_equal(weir__offset_map_last(&map).plain, 240);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -117,6 +130,7 @@ int main(void)
         cmocka_unit_test(too_many_marks_are_coarser_and_never_wrong),
         cmocka_unit_test(between_marks_all_but_the_slack_counts),
         cmocka_unit_test(every_second_mark_is_kept),
+        cmocka_unit_test(between_marks_the_least_is_known),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -86,6 +86,18 @@ static void assert_server_fails(struct stream_fixture *f, unsigned alert)
     assert_int_equal(f->server.ends, 0);
 }
 
+static bool is_1_3(const struct stream_fixture *f)
+{
+    return f->tls->version == WEIR_TLS_1_3;
+}
+
+static bool kernel_cannot_rekey(struct stream_fixture *f)
+{
+    struct weir__engine *engine = weir__loop_engine(f->loop);
+
+    return f->tls->kernel != WEIR_TLS_KERNEL_OFF && !engine->ops->tls_can_rekey(engine);
+}
+
 static void the_handshake_says_what_it_came_to(struct stream_fixture *f)
 {
     static const char *const offered[] = {"h2", "http/1.1"}, *const served[] = {"http/1.1"};
@@ -173,6 +185,47 @@ static void a_cut_handshake_is_told(struct stream_fixture *f)
     fixture_await(f, &f->server.closes, 1);
     assert_int_equal(f->server.reason, WEIR_ECUTOFF);
     assert_int_equal(f->server.opens, 0);
+}
+
+static void a_half_close_waits_for_the_handshake(struct stream_fixture *f)
+{
+    fixture_listen(f);
+    assert_int_equal(fixture_open_client(f), 0);
+    weir_stream_shutdown(f->client.stream);
+    weir_stream_read_start(f->client.stream);
+    fixture_await(f, &f->server.ends, 1);
+    assert_int_equal(fixture_write(&f->server, NULL, stream_pattern, 1000), 0);
+    fixture_await_bytes(f, &f->client, 1000);
+    assert_int_equal(f->server.closes + f->client.closes, 0);
+}
+
+static void to_close_in_the_handshake_is_to_give_up(struct stream_fixture *f)
+{
+    fixture_listen(f);
+    assert_int_equal(fixture_open_client(f), 0);
+    assert_int_equal(fixture_write(&f->client, NULL, stream_pattern, 1000), 0);
+    fixture_await(f, &f->accepts, 1);
+    weir_stream_close(f->client.stream, 0);
+    fixture_await(f, &f->client.closes, 1);
+    assert_int_equal(f->client.reason, WEIR_EABORTED);
+    assert_int_equal(f->client.opens, 0);
+    fixture_await(f, &f->server.closes, 1);
+    assert_int_equal(f->server.opens, 0);
+}
+
+/* The peer's wish for new keys comes behind our close_notify, and the FIN. */
+static void nothing_is_answered_behind_the_end(struct stream_fixture *f)
+{
+    fixture_connect(f);
+    settle(f);
+    weir_stream_shutdown(f->server.stream);
+    fixture_await(f, &f->client.ends, 1);
+    if (!is_1_3(f) || kernel_cannot_rekey(f))
+        return;
+    assert_int_equal(weir_tls_update_keys(f->client.stream, true), 0);
+    assert_int_equal(fixture_write(&f->client, NULL, stream_pattern, 1000), 0);
+    fixture_await_bytes(f, &f->server, 1000);
+    assert_int_equal(f->server.closes + f->client.closes, 0);
 }
 
 static void a_silent_handshake_times_out(struct stream_fixture *f)
@@ -271,18 +324,6 @@ static void a_fatal_alert_ends_the_connection(struct stream_fixture *f)
     assert_string_equal(f->server.failure, "the peer sent alert 80");
 }
 
-static bool is_1_3(const struct stream_fixture *f)
-{
-    return f->tls->version == WEIR_TLS_1_3;
-}
-
-static bool kernel_cannot_rekey(struct stream_fixture *f)
-{
-    struct weir__engine *engine = weir__loop_engine(f->loop);
-
-    return f->tls->kernel != WEIR_TLS_KERNEL_OFF && !engine->ops->tls_can_rekey(engine);
-}
-
 static void keys_change_from_either_side(struct stream_fixture *f)
 {
     int expected = 0;
@@ -378,6 +419,10 @@ static const struct stream_test tls_tests[] = {
     {.name = "a cut is no end", .run = a_cut_is_no_end},
     {.name = "a cut lets writes end", .run = a_cut_lets_writes_end},
     {.name = "a cut handshake is told", .run = a_cut_handshake_is_told},
+    {.name = "a half-close waits for the handshake", .run = a_half_close_waits_for_the_handshake},
+    {.name = "to close in the handshake is to give up",
+     .run = to_close_in_the_handshake_is_to_give_up},
+    {.name = "nothing is answered behind the end", .run = nothing_is_answered_behind_the_end},
     {.name = "a silent handshake times out", .run = a_silent_handshake_times_out},
     {.name = "what is no handshake is refused", .run = what_is_no_handshake_is_refused},
     {.name = "a forged record is refused", .run = a_forged_record_is_refused},
