@@ -7,13 +7,14 @@ SEEDS ?= 100000
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-vm demo bench fuzz sim install clean
+.PHONY: help build run test test-vm matrix demo bench fuzz sim install clean
 
 help:
 	@echo 'make build      build the program: build/weir'
 	@echo 'make run        serve examples/site on http://$(LISTEN)    (LISTEN=ADDR:PORT)'
 	@echo 'make test       run every test, sanitizer builds included'
 	@echo 'make test-vm    run only the tests in the virtual machine, on other kernels'
+	@echo 'make matrix     each engine, TLS library and version, kernel TLS, memory and file: a table'
 	@echo 'make demo       what write() says, what Weir says, what the client measured, over 320 ms'
 	@echo 'make bench      compare with nginx and h2o, and delivery on with delivery off'
 	@echo 'make fuzz       run each fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
@@ -39,6 +40,12 @@ test:
 test-vm:
 	@packaging/bootstrap build test vm
 	@exec python3 tests/run --build vm
+
+matrix: build
+	@packaging/bootstrap test
+	@packaging/bootstrap vm || echo 'Going on without the virtual machine.'
+	@cmake --build --preset release --target matrix_peer
+	@exec python3 tests/matrix/matrix.py
 
 demo: build
 	@packaging/bootstrap demo

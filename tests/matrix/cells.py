@@ -81,6 +81,9 @@ class Outcome:
     tries: int = 1
 
 
+Report = Callable[[Cell, Outcome], None]
+
+
 class Mistimed(Exception):
     """All is right but the time."""
 
@@ -323,6 +326,8 @@ def check_times(exchange: Exchange, writes: list[dict[str, Any]], outcome: Outco
         previous_ns = write["delivered_ns"]
         if (write["delivered_ns"] - write["accepted_ns"]) / 1e9 < PING_SECONDS * 0.95 and write["last"]:
             raise Mistimed(f"delivered {server:.3f} s is less than a ping after accepted")
+        if write["source"] not in ("tx_ack", "tcp_info"):
+            raise Mismatch(f"nobody knows of the delivery: {write['source']}")
         if abs(off) > abs(outcome.off_seconds):
             outcome.off_seconds, outcome.off_share = off, off / client
         if abs(off) > max(TOLERANCE_SHARE * client, TOLERANCE_SECONDS):
@@ -338,10 +343,10 @@ def cell_try(place: Place, peer: Peer, cell: Cell, data: Bytes, outcome: Outcome
     before = place.tls_counts()
     context = tls_context(peer.certificate, cell.version) if cell.vendor else None
     with Client(place.connect(peer.ports[cell.port_name]), context) as client:
-        put = client.exchange(b"put %d\n" % len(data.upload) + data.upload,
+        put = client.exchange(b"put %d\n" % len(data.upload), data.upload,
                               b"right %d\n" % len(data.upload))
         put_writes = peer.writes(client.name)
-        get = client.exchange(b"get %d %s\n" % (len(data.download), cell.source.encode()),
+        get = client.exchange(b"get %d %s\n" % (len(data.download), cell.source.encode()), b"",
                               data.download)
         get_writes = peer.writes(client.name)
         client.end()
@@ -379,7 +384,7 @@ def cell_run(place: Place, peer: Peer, cell: Cell, data: Bytes) -> Outcome:
 
 
 def engine_run(place: Place, engine: str, cells: Sequence[Cell], folder: pathlib.Path, data: Bytes,
-               report: Callable[[Cell, Outcome], None]) -> None:
+               report: Report) -> None:
     """All cells of one engine, on one server."""
     lacking = kernel_tls_lacking()
     peer = None
@@ -400,16 +405,17 @@ def engine_run(place: Place, engine: str, cells: Sequence[Cell], folder: pathlib
 
 
 def _lab_run(engine: str, cells: Sequence[Cell], folder: pathlib.Path, data: Bytes,
-             report: Callable[[Cell, Outcome], None]) -> None:
+             report: Report) -> None:
     with Lab(ping_ms=PING_SECONDS * 1000) as lab:
         engine_run(LabPlace(lab), engine, cells, folder, data, report)
 
 
-def cells_run(cells: Sequence[Cell], netem: bool, report: Callable[[Cell, Outcome], None]) -> None:
+def cells_run(cells: Sequence[Cell], netem: bool, report: Report) -> None:
     """Runs cells and reports each. On the host the engines run side by side, each on its own link.
 
     Raises LabUnavailable where there can be no link.
     """
+    report = reporting_in_turns(report)
     by_engine = {engine: [cell for cell in cells if cell.engine == engine] for engine in ENGINES}
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weir-matrix-")))
@@ -434,6 +440,17 @@ def cells_run(cells: Sequence[Cell], netem: bool, report: Callable[[Cell, Outcom
             thread.join()
         if failures:
             raise failures[0]
+
+
+def reporting_in_turns(report: Report) -> Report:
+    """For reports that come from several threads."""
+    lock = threading.Lock()
+
+    def in_turn(cell: Cell, outcome: Outcome) -> None:
+        with lock:
+            report(cell, outcome)
+
+    return in_turn
 
 
 def outcome_words(outcome: Outcome) -> str:

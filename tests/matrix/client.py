@@ -65,11 +65,16 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.channel.close()
 
-    def exchange(self, request: bytes, wanted: bytes) -> Exchange:
+    def exchange(self, line: bytes, body: bytes, wanted: bytes) -> Exchange:
         found = Exchange(time.monotonic_ns(), [], [])
-        self.channel.sendall(request)
+        # A record of its own: nobody can read a record before all of it is there.
+        self.channel.sendall(line)
+        if body:
+            self.channel.sendall(body)
         received = 0
         while received < len(wanted):
+            # A delayed ACK is 40 ms and a tick of the clock: all that is allowed, and not the server's.
+            self.channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             data = self.channel.recv(RECEIVE_BYTES)
             at_ns = time.monotonic_ns()
             if not data:
