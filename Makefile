@@ -16,11 +16,8 @@ help:
 	@echo '                (LISTEN=ADDR:PORT LISTEN_TLS=ADDR:PORT)'
 	@echo 'make test       run every test, sanitizer builds included'
 	@echo 'make test-vm    run only the tests in the virtual machine, on other kernels'
-<<<<<<< HEAD
 	@echo 'make testssl    what testssl.sh finds in the default configuration, with each TLS library'
-=======
 	@echo 'make matrix     each engine, TLS library and version, kernel TLS, memory and file: a table'
->>>>>>> matrix
 	@echo 'make demo       what write() says, what Weir says, what the client measured, over 320 ms'
 	@echo 'make bench      compare with nginx, h2o and haproxy, and delivery on with delivery off'
 	@echo 'make bench-tls  only what TLS costs: a byte, a connection, an idle connection'
@@ -49,17 +46,15 @@ test-vm:
 	@packaging/bootstrap build test vm
 	@exec python3 tests/run --build vm
 
-<<<<<<< HEAD
 testssl: build
 	@packaging/bootstrap build test
 	@WEIR=build/weir WEIR_TESTSSL_ALL=1 exec python3 tests/e2e/testssl_test.py
-=======
+
 matrix: build
 	@packaging/bootstrap test
 	@packaging/bootstrap vm || echo 'Going on without the virtual machine.'
 	@cmake --build --preset release --target matrix_peer
 	@exec python3 tests/matrix/matrix.py
->>>>>>> matrix
 
 demo: build
 	@packaging/bootstrap demo
