@@ -8,7 +8,7 @@ SEEDS ?= 100000
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-vm testssl demo bench bench-tls fuzz sim install clean
+.PHONY: help build run test test-vm testssl matrix demo bench bench-tls fuzz sim install clean
 
 help:
 	@echo 'make build      build the program: build/weir'
@@ -17,6 +17,7 @@ help:
 	@echo 'make test       run every test, sanitizer builds included'
 	@echo 'make test-vm    run only the tests in the virtual machine, on other kernels'
 	@echo 'make testssl    what testssl.sh finds in the default configuration, with each TLS library'
+	@echo 'make matrix     each engine, TLS library and version, kernel TLS, memory and file: a table'
 	@echo 'make demo       what write() says, what Weir says, what the client measured, over 320 ms'
 	@echo 'make bench      compare with nginx, h2o and haproxy, and delivery on with delivery off'
 	@echo 'make bench-tls  only what TLS costs: a byte, a connection, an idle connection'
@@ -48,6 +49,12 @@ test-vm:
 testssl: build
 	@packaging/bootstrap build test
 	@WEIR=build/weir WEIR_TESTSSL_ALL=1 exec python3 tests/e2e/testssl_test.py
+
+matrix: build
+	@packaging/bootstrap test
+	@packaging/bootstrap vm || echo 'Going on without the virtual machine.'
+	@cmake --build --preset release --target matrix_peer
+	@exec python3 tests/matrix/matrix.py
 
 demo: build
 	@packaging/bootstrap demo

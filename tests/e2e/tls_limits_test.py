@@ -315,4 +315,4 @@ class TlsLimitsTest(tls_support.Case):
 
 
 if __name__ == "__main__":
-    support.main()
+    tls_support.main()

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -421,22 +422,30 @@ class HandshakeTest(tls_support.Case):
             self.assert_serves(client)
 
     def test_new_keys_in_a_transfer(self) -> None:
+        if TLS_1_3 not in self.versions():
+            self.skipTest(f"{self.vendor} here knows TLS 1.2 only")
         server = self.serve("--tls-rekey", "10")
-        if TLS_1_3 in self.versions():
-            with server.connect_tls(self.authority.client(TLS_1_3)) as client:
-                for _ in range(2):
+        with server.connect_tls(self.authority.client(TLS_1_3)) as client:
+            for i in range(2):
+                try:
                     client.request("/huge")
                     client.head()
-                    client.discard(HUGE_BYTES)
-        # In TLS 1.2 there are none: the connection ends in good order.
-        with server.connect_tls(self.authority.client(TLS_1_2)) as client:
-            for _ in range(10):
-                client.request("/small", Connection="keep-alive")
-                self.assertEqual(client.response().body, b"hello\n")
-                if len(server.log_lines()) > 10:
+                except (EOFError, ConnectionResetError, ssl.SSLError):
+                    # A kernel that cannot be given new keys: what was under way was sent.
+                    self.assertTrue(tls_support.KTLS_REQUIRED and i == 1)
                     break
-            else:
-                self.assertTrue(client.ended())
+                client.discard(HUGE_BYTES)
+
+    def test_the_end_of_keys_that_cannot_change(self) -> None:
+        server = self.serve("--tls-rekey", "10")
+        served = 0
+        with server.connect_tls(self.authority.client(TLS_1_2)) as client:
+            with contextlib.suppress(EOFError, ConnectionResetError):
+                while served < 20:
+                    self.assert_serves(client)
+                    served += 1
+        self.assertGreater(served, 5)
+        self.assertLess(served, 12)
 
     def test_secrets_are_logged_on_request_only(self) -> None:
         log = self.authority.folder / "secrets"
@@ -498,4 +507,4 @@ class HandshakeTest(tls_support.Case):
 
 
 if __name__ == "__main__":
-    support.main()
+    tls_support.main()
