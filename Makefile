@@ -2,21 +2,25 @@
 # The front door. The build itself is CMake's: see CMakePresets.json.
 
 LISTEN ?= 127.0.0.1:8080
+LISTEN_TLS ?= 127.0.0.1:8443
 PREFIX ?= /usr/local
 SEEDS ?= 100000
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-vm matrix demo bench fuzz sim install clean
+.PHONY: help build run test test-vm testssl matrix demo bench bench-tls fuzz sim install clean
 
 help:
 	@echo 'make build      build the program: build/weir'
-	@echo 'make run        serve examples/site on http://$(LISTEN)    (LISTEN=ADDR:PORT)'
+	@echo 'make run        serve examples/site on http://$(LISTEN) and https://$(LISTEN_TLS)'
+	@echo '                (LISTEN=ADDR:PORT LISTEN_TLS=ADDR:PORT)'
 	@echo 'make test       run every test, sanitizer builds included'
 	@echo 'make test-vm    run only the tests in the virtual machine, on other kernels'
+	@echo 'make testssl    what testssl.sh finds in the default configuration, with each TLS library'
 	@echo 'make matrix     each engine, TLS library and version, kernel TLS, memory and file: a table'
 	@echo 'make demo       what write() says, what Weir says, what the client measured, over 320 ms'
-	@echo 'make bench      compare with nginx and h2o, and delivery on with delivery off'
+	@echo 'make bench      compare with nginx, h2o and haproxy, and delivery on with delivery off'
+	@echo 'make bench-tls  only what TLS costs: a byte, a connection, an idle connection'
 	@echo 'make fuzz       run each fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make sim        run SEEDS=$(SEEDS) simulations'
 	@echo 'make install    install below PREFIX=$(PREFIX)    (DESTDIR=... to stage it)'
@@ -29,8 +33,9 @@ build:
 	@cmake --build --preset release
 
 run: build
-	@echo 'Weir serves examples/site on http://$(LISTEN)  (stop it with Ctrl-C; its access log follows)'
-	@exec build/weir serve examples/site --listen '$(LISTEN)' --access-log -
+	@echo 'Weir serves examples/site on http://$(LISTEN) and https://$(LISTEN_TLS)'
+	@echo '(stop it with Ctrl-C; its access log follows)'
+	@exec build/weir serve examples/site --listen '$(LISTEN)' --listen-tls '$(LISTEN_TLS)' --access-log -
 
 test:
 	@packaging/bootstrap build test
@@ -40,6 +45,10 @@ test:
 test-vm:
 	@packaging/bootstrap build test vm
 	@exec python3 tests/run --build vm
+
+testssl: build
+	@packaging/bootstrap build test
+	@WEIR=build/weir WEIR_TESTSSL_ALL=1 exec python3 tests/e2e/testssl_test.py
 
 matrix: build
 	@packaging/bootstrap test
@@ -54,6 +63,12 @@ demo: build
 bench: build
 	@packaging/bootstrap bench
 	@exec python3 bench/run.py
+
+bench-tls: build
+	@packaging/bootstrap bench
+	@python3 bench/run.py --tls --json build/bench-tls.json
+	@python3 bench/connect.py
+	@exec python3 bench/idle.py
 
 fuzz:
 	@packaging/bootstrap build fuzz

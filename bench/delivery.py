@@ -66,7 +66,7 @@ def print_results(results):
 def compare(arguments, folder, log_folder, site):
     """Measures and prints; returns what belongs in the JSON. Nothing without pairs or without weir."""
     results = []
-    for engine in arguments.engines if arguments.pairs > 0 else []:
+    for engine in (arguments.engines or servers.ENGINES) if arguments.pairs > 0 else []:
         with contextlib.ExitStack() as stack:
             try:
                 on, off = (stack.enter_context(servers.start_weir(

@@ -3,12 +3,16 @@
 
 `certificate` is None for a plain server, else a harness.Certificate.
 """
+import dataclasses
 import pathlib
 import subprocess
+import sys
 
 import harness
 
 ENGINES = ["io_uring", "epoll", "poll"]
+# A server that refuses its options has ended by then.
+START_LOOK_SECONDS = 0.5
 VENDORS = ["openssl", "gnutls", "wolfssl", "mbedtls"]
 TARGETS = list(harness.SIZES)
 
@@ -70,7 +74,7 @@ hosts:
     paths:
       "/": {{file.dir: {site}}}
 """
-# Its defaults again. 2.2.5 does not know TLS 1.3 by name but has it by its library: the client asks for
+# Its defaults again; there is nobody to ask about a certificate that signs itself. 2.2.5 does not know TLS 1.3 by name but has it by its library: the client asks for
 # the one version and the one cipher.
 H2O_TLS = """
   ssl:
@@ -107,14 +111,14 @@ def start_nginx(folder, site, certificate=None):
     if program is None:
         raise harness.Missing("nginx is not installed: apt-get install nginx-light")
     tls = "" if certificate is None else NGINX_TLS.format(certificate=certificate,
-                                                          cipher=harness.TLS_CIPHER)
+                                                          cipher=harness.TLS["1.3"][1])
 
     def command(port):
         config = pathlib.Path(folder) / f"nginx-{port}.conf"
         config.write_text(NGINX_CONFIG.format(folder=folder, site=site, port=port, access_log="off",
                                               ssl="ssl" if certificate else "", tls=tls))
         return [program, "-p", str(folder), "-c", str(config)]
-    return harness.Server("nginx", command, folder, tls=certificate is not None)
+    return harness.Server("nginx", command, folder, tls=certificate and "1.3")
 
 
 def start_h2o(folder, site, certificate=None):
@@ -128,7 +132,7 @@ def start_h2o(folder, site, certificate=None):
         config.write_text(H2O_CONFIG.format(folder=folder, site=site, port=port, access_log="",
                                             tls=tls))
         return [program, "-m", "worker", "-c", str(config)]
-    return harness.Server("h2o", command, folder, tls=certificate is not None)
+    return harness.Server("h2o", command, folder, tls=certificate and "1.3")
 
 
 def start_haproxy(folder, site, certificate=None, targets=TARGETS):
@@ -143,40 +147,95 @@ def start_haproxy(folder, site, certificate=None, targets=TARGETS):
     def command(port):
         config = pathlib.Path(folder) / f"haproxy-{port}.conf"
         config.write_text(HAPROXY_CONFIG.format(folder=folder, port=port, tls=tls, buffers=buffers,
-                                                cipher=harness.TLS_CIPHER,
+                                                cipher=harness.TLS["1.3"][1],
                                                 responses="\n".join(responses)))
         return [program, "-db", "-f", str(config)]
-    return harness.Server("haproxy", command, folder, tls=certificate is not None)
+    return harness.Server("haproxy", command, folder, tls=certificate and "1.3")
 
 
-def start_weir(folder, site, log_folder, engine, delivery, access_log):
-    """`delivery` and `access_log` are booleans."""
+@dataclasses.dataclass
+class WeirTls:
+    certificate: harness.Certificate
+    vendor: str
+    ktls: str = "off"
+    version: str = "1.3"  # where the library has it, else 1.2
+
+    def options(self, address):
+        return ["--listen-tls", address, "--cert", str(self.certificate.certificate),
+                "--key", str(self.certificate.key), "--tls", self.vendor, "--ktls", self.ktls,
+                "--tls-min", self.version, "--tls-max", self.version]
+
+    def text(self):
+        return (f" {self.vendor}" + ("" if self.version == "1.3" else f" (TLS {self.version})")
+                + ("" if self.ktls == "off" else f" ktls-{self.ktls}"))
+
+
+def weir_tls_refused(program, folder, tls):
+    """Why this build does not serve so, or None."""
+    try:
+        ended = subprocess.run([str(program), "serve", "--access-log", "off",
+                                *tls.options("127.0.0.1:0")], stdin=subprocess.DEVNULL,
+                               capture_output=True, text=True, cwd=folder,
+                               timeout=START_LOOK_SECONDS)
+    except subprocess.TimeoutExpired:
+        return None  # it serves
+    return (ended.stderr.strip().splitlines() or ["it says nothing"])[-1]
+
+
+def start_weir(folder, site, log_folder, engine, delivery, access_log, tls=None):
+    """`delivery` and `access_log` are booleans; `tls` is a WeirTls."""
     program = harness.REPOSITORY / "build" / "weir"
     if not program.exists():
         raise harness.Missing("build/weir is not built: make build")
-    log = pathlib.Path(log_folder) / f"{engine}-{'on' if delivery else 'off'}.log"
+    if tls is not None:
+        refused = weir_tls_refused(program, folder, tls)
+        if refused and "no TLS 1.3" in refused:
+            print(f"TLS 1.2 for {tls.vendor}: {refused}", file=sys.stderr)
+            tls = dataclasses.replace(tls, version="1.2")
+            refused = weir_tls_refused(program, folder, tls)
+        if refused:
+            raise harness.Missing(refused)
+    extra = "" if delivery and access_log else " bare" if not (delivery or access_log) else " log"
+    name = f"weir {engine}{tls.text() if tls else ''}{extra}"
+    log = pathlib.Path(log_folder) / f"{name.replace(' ', '-')}-{'on' if delivery else 'off'}.log"
 
     def command(port):
-        return [str(program), "serve", str(site), "--listen", f"127.0.0.1:{port}",
-                "--engine", engine, "--threads", "1", "--delivery", "on" if delivery else "off",
-                "--access-log", str(log) if access_log else "off"]
-    extra = "" if delivery and access_log else " bare" if not (delivery or access_log) else " log"
-    return harness.Server(f"weir {engine}{extra}", command, folder)
+        address = f"127.0.0.1:{port}"
+        return [str(program), "serve", str(site), "--engine", engine, "--threads", "1",
+                "--idle-timeout", "300", "--delivery", "on" if delivery else "off",
+                "--access-log", str(log) if access_log else "off",
+                *(tls.options(address) if tls else ["--listen", address])]
+    return harness.Server(name, command, folder, tls=tls and tls.version)
 
 
-def build_limit(folder):
-    source = harness.REPOSITORY / "bench" / "limit.c"
-    program = pathlib.Path(folder) / "limit"
+def build(folder, name, libraries):
+    """A program of this folder, in the temporary one."""
+    source = harness.REPOSITORY / "bench" / f"{name}.c"
+    program = pathlib.Path(folder) / name
     built = subprocess.run(["cc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", str(source), "-o", str(program),
-                            "-luring"], capture_output=True, text=True)
+                            *libraries], capture_output=True, text=True)
     if built.returncode != 0:
-        raise harness.Missing(f"the limit program does not build: {built.stderr.strip()[:200]}")
+        raise harness.Missing(f"{source.name} does not build: {built.stderr.strip()[:200]}")
     return program
 
 
 def start_limit(folder, site, target, loop, call, piece):
-    program = build_limit(folder)
+    program = build(folder, "limit", ["-luring"])
     pieces = f" {piece // 1024} KB" if piece else ""
     return harness.Server(
         f"limit {loop} {call}{pieces}",
         lambda port: [str(program), str(port), str(site / target), loop, call, str(piece)], folder)
+
+
+class Aead:
+    """No server: what AES-128-GCM alone takes for a response. It takes turns with them."""
+    name = "AES-128-GCM alone"
+
+    def __init__(self, folder):
+        self.program = build(folder, "aead", ["-lcrypto"])
+
+    def load(self, target, _connections, _requests):
+        said = subprocess.run([str(self.program), str(harness.SIZES[target])], check=True,
+                              capture_output=True, text=True, timeout=harness.RUN_SECONDS_MAX,
+                              preexec_fn=harness.pinned(harness.SERVER_CORE)).stdout
+        return harness.Run(cpu_us=float(said))

@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * A TCP echo server that knows when each answer arrived.
+ * A TCP or TLS echo server that knows when each answer arrived.
  *
  *     cc echo.c -o echo $(pkg-config --cflags --libs weir)
  *     ./echo 127.0.0.1:7007
  *     nc 127.0.0.1 7007
+ *
+ * With a certificate and its key it speaks TLS:
+ *
+ *     ./echo 127.0.0.1:7007 certificate.pem key.pem
+ *     openssl s_client -quiet -connect 127.0.0.1:7007
  *
  * Type a line into nc, and the server prints three times, all counted from when the line reached
  * it: when the kernel took the answer (which is what write() would have told), when it left this
@@ -22,6 +27,9 @@
 #include <string.h>
 
 #include <weir/weir.h>
+
+/* NULL: plain TCP. Else what all connections share: certificate, key and settings. */
+static struct weir_tls_context *tls;
 
 /* What we keep for each connection. */
 struct connection {
@@ -132,7 +140,8 @@ static void on_end(struct weir_stream *stream)
 static void on_close(struct weir_stream *stream, int reason)
 {
     struct connection *connection = weir_stream_context(stream);
-    printf("%s: closed: %s\n", connection->peer, weir_error_text(reason));
+    printf("%s: closed: %s %s\n", connection->peer, weir_error_text(reason),
+           weir_tls_failure(stream));
     free(connection);
 }
 
@@ -159,7 +168,26 @@ static void on_accept(struct weir_listener *listener, struct weir_stream *stream
     if (weir_stream_peer(stream, &peer) == 0)
         weir_address_format(&peer, connection->peer);
     weir_stream_set_handler(stream, &handler, connection);
+    /* From here on the stream's bytes are the plaintext's; nothing else changes. */
+    if (tls && weir_tls_accept(stream, tls) != 0)
+        weir_stream_abort(stream, WEIR_ENOMEM);
     connection->reading = weir_stream_read_start(stream) == 0;
+}
+
+static int make_tls(const char *certificate_file, const char *key_file)
+{
+    const struct weir_tls_certificate certificate = {certificate_file, key_file};
+    struct weir_tls_options options;
+    char complaint[WEIR_TLS_COMPLAINT_MAX];
+
+    weir_tls_options_init(&options);
+    options.server = true;
+    options.certificates = &certificate;
+    options.certificate_count = 1;
+    int error = weir_tls_context_new(&tls, &options, complaint);
+    if (error)
+        fprintf(stderr, "echo: %s\n", complaint);
+    return error;
 }
 
 int main(int argc, char **argv)
@@ -170,9 +198,11 @@ int main(int argc, char **argv)
     char text[WEIR_ADDRESS_TEXT_MAX];
 
     if (weir_address_parse(&address, argc > 1 ? argv[1] : "127.0.0.1:7007") != 0) {
-        fprintf(stderr, "usage: echo [ADDR:PORT]\n");
+        fprintf(stderr, "usage: echo [ADDR:PORT [CERTIFICATE KEY]]\n");
         return 2;
     }
+    if (argc > 3 && make_tls(argv[2], argv[3]) != 0)
+        return 1;
     setvbuf(stdout, NULL, _IOLBF, 0);
 
     int error = weir_loop_new(&loop, NULL);

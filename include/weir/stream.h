@@ -137,7 +137,8 @@ WEIR_API uint64_t weir_stream_queued_bytes(const struct weir_stream *stream);
  * too, at most `deadline_ms` from now (0: WEIR_CLOSE_DEADLINE_MS). If writes are left at the deadline,
  * they fail with WEIR_ETIMEDOUT, the connection is reset, and on_close has WEIR_ETIMEDOUT; if only the
  * peer's own end is missing, on_close has 0. Else on_close follows with 0, or with the reason for which
- * the connection died. A second call changes nothing.
+ * the connection died. A stream that is not open yet is given up at once: on_close has WEIR_EABORTED. A second
+ * call changes nothing, but where the stream closes because TLS has failed, the sooner deadline counts.
  */
 WEIR_API void weir_stream_close(struct weir_stream *stream, uint64_t deadline_ms);
 #define WEIR_CLOSE_DEADLINE_MS 30000

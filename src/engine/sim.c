@@ -267,6 +267,38 @@ static void receive_chunk(struct sim *sim, struct weir__op *op)
         memset(sim->chunk, 0xa5, length); /* valid during the call only */
 }
 
+static bool receive_ended(struct sim *sim, struct weir__op *op)
+{
+    const struct sim_socket *socket = weir__sim_socket_of(op->socket);
+
+    if (socket->in->fin_arrived)
+        return op_finish(sim, op, 0);
+    return socket->state == SIM_DEAD && op_finish(sim, op, socket->error);
+}
+
+/* The same with kernel TLS. */
+static bool tls_receive_try(struct sim *sim, struct weir__op *op)
+{
+    struct sim_socket *socket = weir__sim_socket_of(op->socket);
+    struct weir__completion completion;
+    bool done = false;
+
+    for (unsigned batch = 0; batch < SIM_BATCH_MAX; batch++) {
+        if (op_private(op)->cancelled && weir__sim_chance(sim, 500))
+            return op_finish(sim, op, WEIR_ECANCELLED);
+        int outcome = weir__sim_tls_receive(sim, socket, &completion);
+        if (outcome < 0)
+            return op_finish(sim, op, outcome);
+        if (outcome == 0)
+            return (op_private(op)->cancelled && op_finish(sim, op, WEIR_ECANCELLED)) ||
+                   receive_ended(sim, op) || done;
+        op_complete(sim, op, &completion);
+        memset(sim->chunk, 0xa5, (size_t)completion.result);
+        done = true;
+    }
+    return (op_private(op)->cancelled && op_finish(sim, op, WEIR_ECANCELLED)) || done;
+}
+
 static bool receive_try(struct sim *sim, struct weir__op *op)
 {
     struct sim_socket *socket = weir__sim_socket_of(op->socket);
@@ -274,6 +306,8 @@ static bool receive_try(struct sim *sim, struct weir__op *op)
 
     if (!socket->in)
         return op_finish(sim, op, WEIR_EIO);
+    if (weir__sim_tls_receives(socket))
+        return tls_receive_try(sim, op);
     for (unsigned batch = 0; batch < SIM_BATCH_MAX && socket->in->arrived > socket->in->read;
          batch++) {
         /* A cancelled receive may have had some chunks already, as io_uring's queue holds them. */
@@ -286,11 +320,7 @@ static bool receive_try(struct sim *sim, struct weir__op *op)
         return op_finish(sim, op, WEIR_ECANCELLED);
     if (socket->in->arrived > socket->in->read)
         return done;
-    if (socket->in->fin_arrived)
-        return op_finish(sim, op, 0);
-    if (socket->state == SIM_DEAD)
-        return op_finish(sim, op, socket->error);
-    return done;
+    return receive_ended(sim, op) || done;
 }
 
 /* Takes at most `room` bytes of a SEND. */
@@ -340,35 +370,59 @@ static int64_t send_file_take(struct sim *sim, struct weir__op *op, uint64_t roo
     return (int64_t)taken;
 }
 
-static bool send_try(struct sim *sim, struct weir__op *op)
+static int64_t plain_take(struct sim *sim, struct weir__op *op, uint64_t room, unsigned flags)
 {
     struct sim_socket *socket = weir__sim_socket_of(op->socket);
     bool is_file = op->kind == WEIR__OP_SEND_FILE;
-    unsigned flags = is_file ? op->send_file.flags : op->send.flags;
 
-    if (!socket->out)
-        return op_finish(sim, op, WEIR_EIO);
-    if (op_private(op)->result > 0)
-        return op_finish(sim, op, op_private(op)->result);
-    if (socket->state == SIM_DEAD)
-        return op_finish(sim, op, socket->error);
-    if (socket->out->fin_wanted)
-        return op_finish(sim, op, WEIR_ERESET);
-    uint64_t room = weir__sim_flow_room(sim, socket->out);
-    bool cancelled = op_private(op)->cancelled && weir__sim_chance(sim, 500);
-    if (room == 0 || cancelled)
-        return op_private(op)->cancelled && op_finish(sim, op, WEIR_ECANCELLED);
-    if (weir__sim_fault(sim, sim->options.send_enobufs))
-        return op_finish(sim, op, WEIR_ENOBUFS);
     if (socket->out->accepted >= sim->options.virtual_bytes &&
         weir__sim_fault(sim, sim->options.short_send))
         room = weir__sim_between(sim, 1, room);
     int64_t taken = is_file ? send_file_take(sim, op, room) : send_take(sim, op, room);
     if (taken > 0 && (flags & WEIR__SEND_STAMP) && socket->stamps)
         weir__sim_flow_wish(socket->out);
-    if (taken > 0 && weir__sim_fault(sim, sim->options.send_late)) {
-        op_private(op)->result = taken;
+    return taken;
+}
+
+/* Nothing of a control record is kept when it is told that it was taken. */
+static bool is_kept(struct sim *sim, const struct weir__op *op)
+{
+    struct sim_socket *socket = weir__sim_socket_of(op->socket);
+
+    return op->kind == WEIR__OP_SEND && op->send.record_type && socket->state != SIM_DEAD &&
+           !weir__sim_tls_push(sim, socket) && !op_private((struct weir__op *)op)->cancelled;
+}
+
+static bool send_try(struct sim *sim, struct weir__op *op)
+{
+    struct sim_socket *socket = weir__sim_socket_of(op->socket);
+    bool is_file = op->kind == WEIR__OP_SEND_FILE, tls = weir__sim_tls_sends(socket);
+    unsigned flags = is_file ? op->send_file.flags : op->send.flags;
+
+    if (!socket->out)
+        return op_finish(sim, op, WEIR_EIO);
+    if (op_private(op)->result > 0)
+        return !is_kept(sim, op) && op_finish(sim, op, op_private(op)->result);
+    if (socket->state == SIM_DEAD)
+        return op_finish(sim, op, socket->error);
+    if (socket->out->fin_wanted)
+        return op_finish(sim, op, WEIR_ERESET);
+    bool blocked = tls && !weir__sim_tls_push(sim, socket);
+    uint64_t room = blocked ? 0 : weir__sim_flow_room(sim, socket->out);
+    bool cancelled = op_private(op)->cancelled && weir__sim_chance(sim, 500);
+    if (room == 0 || cancelled)
+        return op_private(op)->cancelled && op_finish(sim, op, WEIR_ECANCELLED);
+    if (weir__sim_fault(sim, sim->options.send_enobufs))
+        return op_finish(sim, op, WEIR_ENOBUFS);
+    int64_t taken =
+        tls ? weir__sim_tls_send(sim, socket, op, flags) : plain_take(sim, op, room, flags);
+    if (taken == 0)
+        return false;
+    bool late = taken > 0 && weir__sim_fault(sim, sim->options.send_late);
+    if (late)
         op_postpone(sim, op);
+    if (late || (taken > 0 && is_kept(sim, op))) {
+        op_private(op)->result = taken;
         return false;
     }
     return op_finish(sim, op, taken);

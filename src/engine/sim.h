@@ -21,6 +21,7 @@
 #include "engine/engine.h"
 
 struct weir__sim_flow;
+struct weir__tls_vendor;
 
 /* Chances are in thousandths; 0 = never. Ranges are drawn from once for each connection. */
 struct weir__sim_options {
@@ -72,6 +73,11 @@ struct weir__sim_options {
     unsigned connection_silence; /* from a random time on, one way or both ways */
     uint64_t fault_ns_max;       /* when: at most so long after the connection was made */
 
+    /* Kernel TLS, with this library's ciphers; NULL = there is none. */
+    const struct weir__tls_vendor *tls;
+    unsigned tls_tx_ciphers, tls_rx_ciphers; /* 1 << enum weir__tls_cipher each */
+    bool tls_rekey;                          /* keys can be changed: Linux 6.14 */
+
     /*
      * So many bytes at the beginning of each direction have no content: they are not copied, cross
      * a very fast link, and arrive as zeros. Connections beyond 4 GiB cost nothing so.
@@ -79,8 +85,9 @@ struct weir__sim_options {
     uint64_t virtual_bytes;
 
     /*
-     * Told of the bytes that a host gives to the wire, in order, before they leave; it may change them, as
-     * anybody on the way could. Not of those without content. NULL = nobody.
+     * Told of the bytes that a host gives to the wire, in order, before they leave, and of kernel TLS's
+     * records when they are made; it may change them, as anybody on the way could. Not of those without
+     * content. NULL = nobody.
      */
     void (*tap)(void *tap_context, const struct weir__sim_flow *flow, uint8_t *bytes,
                 uint64_t length);
@@ -114,6 +121,8 @@ const struct weir__sim_flow *weir__sim_flow_find(const struct weir__engine *engi
                                                  const struct weir_address *from,
                                                  const struct weir_address *to);
 uint64_t weir__sim_flow_accepted(const struct weir__sim_flow *flow);
+/* What kernel TLS has beside that: bytes of records, and of the owner's those in a record that is still open. */
+uint64_t weir__sim_flow_kept(const struct weir__sim_flow *flow, uint64_t *open_bytes);
 uint64_t weir__sim_flow_sent(const struct weir__sim_flow *flow);
 uint64_t weir__sim_flow_arrived(const struct weir__sim_flow *flow);
 uint64_t weir__sim_flow_acked(const struct weir__sim_flow *flow);

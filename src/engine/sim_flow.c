@@ -330,6 +330,8 @@ static void ack_arrive(struct sim *sim, struct weir__sim_flow *flow, const struc
         marks_add(sim, &flow->acks, flow->acked);
         weir__sim_trace(sim, "f%u acked %llu", flow->number, (unsigned long long)flow->acked);
         stamps_acked(sim, flow);
+        if (weir__sim_tls_sends(flow->from))
+            weir__sim_tls_push(sim, flow->from);
     }
     flow_kick(sim, flow);
 }

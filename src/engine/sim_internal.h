@@ -2,8 +2,7 @@
 #ifndef WEIR_ENGINE_SIM_INTERNAL_H
 #define WEIR_ENGINE_SIM_INTERNAL_H
 
-/* What the sim engine's three sources share: sim.c (operations, time), sim_socket.c, sim_flow.c
- * (TCP). */
+/* What the sim engine's sources share: sim.c (operations, time), sim_socket.c, sim_flow.c (TCP), sim_tls.c. */
 
 #include "engine/sim.h"
 
@@ -29,6 +28,7 @@ enum sim_event_kind {
 };
 
 struct sim_socket;
+struct sim_tls;
 
 struct sim_event {
     uint64_t at_ns;
@@ -108,6 +108,8 @@ struct sim_socket {
     struct weir_address local, peer;
     struct weir__sim_flow *out, *in;
 
+    struct sim_tls *tls; /* NULL: none, in neither direction */
+
     struct sim_stamp *stamp_queue;
     size_t stamp_count, stamp_capacity;
 
@@ -180,12 +182,6 @@ int weir__sim_socket_unacked(struct weir__engine *engine, struct weir__socket *s
                              uint64_t *bytes);
 int weir__sim_socket_info(struct weir__engine *engine, struct weir__socket *socket,
                           struct weir__socket_info *info);
-int weir__sim_socket_tls_attach(struct weir__engine *engine, struct weir__socket *socket,
-                                enum weir__tls_direction direction,
-                                const struct weir__tls_keys *keys);
-int weir__sim_socket_tls_sequence(struct weir__engine *engine, struct weir__socket *socket,
-                                  uint64_t *sequence);
-bool weir__sim_tls_can_rekey(struct weir__engine *engine);
 int64_t weir__sim_file_read(struct weir__engine *engine, int file, uint64_t offset, void *data,
                             size_t length);
 int weir__sim_socket_local(struct weir__engine *engine, const struct weir__socket *socket,
@@ -201,7 +197,7 @@ void weir__sim_flow_free(struct weir__sim_flow *flow);
 uint64_t weir__sim_flow_room(const struct sim *sim, const struct weir__sim_flow *flow);
 /* Where the next `*length` (at most) bytes go, contiguous; NULL = they have no content. */
 uint8_t *weir__sim_flow_space(struct sim *sim, struct weir__sim_flow *flow, uint64_t *length);
-/* `length` bytes, in place already at `bytes` (NULL: without content), were taken. */
+/* `length` bytes, in place already, were taken. The tap is told of `bytes`, unless they are NULL. */
 void weir__sim_flow_append(struct sim *sim, struct weir__sim_flow *flow, uint8_t *bytes,
                            uint64_t length);
 /* A stamp is wanted for the last byte taken. */
@@ -218,5 +214,24 @@ void weir__sim_flow_send_rst(struct sim *sim, struct weir__sim_flow *flow);
 void weir__sim_flow_event(struct sim *sim, const struct sim_event *event);
 /* Forgets the bytes; nobody can read them any more. */
 void weir__sim_flow_drop_bytes(struct weir__sim_flow *flow);
+
+/* sim_tls.c */
+void weir__sim_tls_free(struct sim_tls *tls);
+bool weir__sim_tls_sends(const struct sim_socket *socket);
+bool weir__sim_tls_receives(const struct sim_socket *socket);
+/* Gives TCP what is kept of a record, as far as there is room. Returns whether nothing is left. */
+bool weir__sim_tls_push(struct sim *sim, struct sim_socket *socket);
+/* Takes bytes of a SEND or SEND_FILE, with nothing kept. Returns how many; 0: not yet; or the operation's error. */
+int64_t weir__sim_tls_send(struct sim *sim, struct sim_socket *socket, const struct weir__op *op,
+                           unsigned flags);
+/* The next completion of a RECEIVE. Returns 1; 0: nothing is there yet; or WEIR__RECEIVE_*. */
+int weir__sim_tls_receive(struct sim *sim, struct sim_socket *socket,
+                          struct weir__completion *completion);
+int weir__sim_socket_tls_attach(struct weir__engine *engine, struct weir__socket *socket,
+                                enum weir__tls_direction direction,
+                                const struct weir__tls_keys *keys);
+int weir__sim_socket_tls_sequence(struct weir__engine *engine, struct weir__socket *socket,
+                                  uint64_t *sequence);
+bool weir__sim_tls_can_rekey(struct weir__engine *engine);
 
 #endif

@@ -128,6 +128,7 @@ static struct sim_socket *socket_new(struct sim *sim)
 
 void weir__sim_socket_free(struct sim_socket *socket)
 {
+    weir__sim_tls_free(socket->tls);
     free(socket->stamp_queue);
     free(socket->backlog);
     free(socket);
@@ -486,33 +487,6 @@ int weir__sim_socket_unacked(struct weir__engine *engine, struct weir__socket *s
         return WEIR_ENOTSUP;
     *bytes = out->accepted - out->acked;
     return 0;
-}
-
-/* A kernel without TLS. */
-int weir__sim_socket_tls_attach(struct weir__engine *engine, struct weir__socket *socket,
-                                enum weir__tls_direction direction,
-                                const struct weir__tls_keys *keys)
-{
-    (void)engine;
-    (void)socket;
-    (void)direction;
-    (void)keys;
-    return WEIR_ENOTSUP;
-}
-
-int weir__sim_socket_tls_sequence(struct weir__engine *engine, struct weir__socket *socket,
-                                  uint64_t *sequence)
-{
-    (void)engine;
-    (void)socket;
-    *sequence = 0;
-    return WEIR_ENOTSUP;
-}
-
-bool weir__sim_tls_can_rekey(struct weir__engine *engine)
-{
-    (void)engine;
-    return false;
 }
 
 /* Files are the host's. */

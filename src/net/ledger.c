@@ -80,6 +80,9 @@ static void advance_acked(struct weir__ledger *ledger, uint64_t offset, uint64_t
 {
     if (offset <= ledger->acked)
         return;
+    /* A stamp may come to hand behind a count that was taken later: what is sent later arrives no sooner. */
+    if (at_ns < ledger->acked_ns)
+        at_ns = ledger->acked_ns;
     ledger->acked = offset;
     ledger->acked_ns = at_ns;
     ledger->acked_by = source;

@@ -286,7 +286,8 @@ void weir__stream_end(struct weir_stream *stream, int reason, bool reset)
     if (stream->dying)
         return;
     stream->dying = true;
-    stream->reason = reason;
+    /* What the transport failed for came first. */
+    stream->reason = stream->close_reason ? stream->close_reason : reason;
     stream->reset = reset;
     weir_timer_stop(&stream->deadline_timer);
     cancel_if_in_flight(stream, &stream->receive_op);
@@ -355,7 +356,7 @@ static void run(struct weir__deferred *deferred)
     if (!stream->dying)
         shut_if_due(stream);
     if (is_settled(stream))
-        weir__stream_end(stream, stream->close_reason, false);
+        weir__stream_end(stream, 0, false);
     if (stream->dying)
         finish(stream);
 }
@@ -373,7 +374,7 @@ static void on_deadline(struct weir_timer *timer)
     weir__stream_count(stream);
     undelivered = stream->write_count > 0;
     reason = undelivered ? WEIR_ETIMEDOUT : 0;
-    weir__stream_end(stream, stream->close_reason ? stream->close_reason : reason, undelivered);
+    weir__stream_end(stream, reason, undelivered);
 }
 
 void weir_stream_shutdown(struct weir_stream *stream)
@@ -465,9 +466,11 @@ void weir__stream_fail(struct weir_stream *stream, int reason, bool drop_writes)
     stream->drop_writes = stream->drop_writes || drop_writes;
     if (stream->closing && stream->close_reason == 0)
         stream->close_reason = reason;
-    if (!stream->closing || drop_writes)
-        begin_closing(stream, stream->close_reason ? stream->close_reason : reason,
-                      drop_writes ? FAIL_LINGER_MS : WEIR_CLOSE_DEADLINE_MS);
+    if (!stream->closing)
+        begin_closing(stream, reason, drop_writes ? FAIL_LINGER_MS : WEIR_CLOSE_DEADLINE_MS);
+    else if (drop_writes)
+        shorten_closing(stream, FAIL_LINGER_MS);
+    weir__stream_defer(stream);
 }
 
 /* ---- small calls ---- */

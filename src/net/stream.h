@@ -44,8 +44,11 @@ struct weir_stream {
     struct weir__transport *transport; /* NULL: the owner's bytes are the wire's */
 
     struct weir__send_queue queue;
-    struct weir__send_queue
-        sealed; /* writes made into the wire's bytes that the kernel has not all of */
+    /*
+     * Writes that are made into bytes of the wire which the kernel has not all of; or, where the kernel makes
+     * them, that end in a record which is not closed yet and wait for more than that.
+     */
+    struct weir__send_queue sealed;
     struct weir__ledger ledger; /* of the wire */
     uint64_t plain_taken;       /* bytes of the owner's that have left `queue` */
     uint64_t plain_accepted;    /* ... that the kernel has */
@@ -117,9 +120,11 @@ void weir__stream_delivery_init(struct weir_stream *stream);
 void weir__stream_delivery_open(struct weir_stream *stream);
 /* Whether the send that is being planned, with which a write ends that waits, is to be stamped. */
 bool weir__stream_wants_stamp(const struct weir_stream *stream);
-/* The kernel has all of a write, the wire's bytes up to `wire_end` with it. */
-void weir__stream_accepted(struct weir_stream *stream, struct weir__write *write,
-                           uint64_t accepted_ns, uint64_t wire_end);
+/* The kernel has all of a write: tells so. False: nobody waits for more, and the write is gone. */
+bool weir__stream_accepted(struct weir_stream *stream, struct weir__write *write,
+                           uint64_t accepted_ns);
+/* Enters such a write in the ledger: it is whole with the wire's bytes up to `wire_end`. */
+void weir__stream_await(struct weir_stream *stream, struct weir__write *write, uint64_t wire_end);
 /* Tells what the ledger knows. */
 void weir__stream_tell_progress(struct weir_stream *stream);
 void weir__stream_tell_failed(struct weir_stream *stream, struct weir__write *write, int error);

@@ -147,6 +147,14 @@ static void on_watch(struct weir__op *op, const struct weir__completion *complet
     weir__stream_defer(stream);
 }
 
+/* The FIN is not among it. */
+static uint64_t acked_of(const struct weir_stream *stream, const struct weir__socket_info *info)
+{
+    uint64_t acked = stream->ledger.base + info->bytes_acked;
+
+    return acked < stream->ledger.accepted ? acked : stream->ledger.accepted;
+}
+
 bool weir__stream_count(struct weir_stream *stream)
 {
     struct weir__socket_info info;
@@ -156,7 +164,11 @@ bool weir__stream_count(struct weir_stream *stream)
     if (stream->engine->ops->socket_info(stream->engine, &stream->socket, &info) != 0)
         return false;
     stream->rtt_us = info.rtt_us;
-    weir__ledger_count(&stream->ledger, info.bytes_acked, info.notsent_bytes, now_ns(stream));
+    /* TCP does not count what the kernel's TLS keeps: only what is acknowledged has surely left. */
+    if (stream->socket.tls_tx)
+        weir__ledger_reach(&stream->ledger, acked_of(stream, &info), now_ns(stream));
+    else
+        weir__ledger_count(&stream->ledger, info.bytes_acked, info.notsent_bytes, now_ns(stream));
     weir__stream_tell_progress(stream);
     return true;
 }
@@ -177,9 +189,7 @@ static bool acked_now(struct weir_stream *stream, uint64_t *acked)
     if (stream->socket.tls_tx) {
         if (stream->engine->ops->socket_info(stream->engine, &stream->socket, &info) != 0)
             return false;
-        *acked = stream->ledger.base + info.bytes_acked;
-        if (*acked > accepted)
-            *acked = accepted;
+        *acked = acked_of(stream, &info);
         return true;
     }
     if (stream->engine->ops->socket_unacked(stream->engine, &stream->socket, &unacked) != 0)
@@ -316,23 +326,26 @@ void weir__stream_delivery_open(struct weir_stream *stream)
     engine->ops->submit(engine, &stream->watch_op);
 }
 
-void weir__stream_accepted(struct weir_stream *stream, struct weir__write *write,
-                           uint64_t accepted_ns, uint64_t wire_end)
+bool weir__stream_accepted(struct weir_stream *stream, struct weir__write *write,
+                           uint64_t accepted_ns)
 {
+    write->entry.accepted_ns = accepted_ns;
     tell_stage(stream, write, WEIR_STAGE_ACCEPTED, accepted_ns, WEIR_DELIVERY_NONE);
     tell_stage(stream, write, WEIR_STAGE_RELEASED, accepted_ns, WEIR_DELIVERY_NONE);
-    if (!weir__write_waits(write)) {
-        weir__stream_free_write(stream, write);
-    } else if (stream->source == WEIR_DELIVERY_NONE) {
+    if (weir__write_waits(write) && stream->source != WEIR_DELIVERY_NONE)
+        return true;
+    if (weir__write_waits(write))
         weir__stream_tell_failed(stream, write, WEIR_ENOTSUP);
-        weir__stream_free_write(stream, write);
-    } else {
-        write->entry.end = wire_end;
-        write->entry.accepted_ns = accepted_ns;
-        weir__ledger_add(&stream->ledger, &write->entry);
-        stream->answer_due_ns = accepted_ns;
-        start_check(stream);
-    }
+    weir__stream_free_write(stream, write);
+    return false;
+}
+
+void weir__stream_await(struct weir_stream *stream, struct weir__write *write, uint64_t wire_end)
+{
+    write->entry.end = wire_end;
+    weir__ledger_add(&stream->ledger, &write->entry);
+    stream->answer_due_ns = write->entry.accepted_ns;
+    start_check(stream);
 }
 
 int weir_stream_delivery_info(struct weir_stream *stream, struct weir_delivery_info *info)
@@ -346,8 +359,7 @@ int weir_stream_delivery_info(struct weir_stream *stream, struct weir_delivery_i
     if (stream->opening ||
         stream->engine->ops->socket_info(stream->engine, &stream->socket, &socket_info) != 0)
         return WEIR_ENOTSUP;
-    uint64_t acked = stream->ledger.base + socket_info.bytes_acked;
-    info->wire_bytes_acked = acked < stream->ledger.accepted ? acked : stream->ledger.accepted;
+    info->wire_bytes_acked = acked_of(stream, &socket_info);
     info->bytes_acked = plain_at(stream, info->wire_bytes_acked);
     info->rtt_us = socket_info.rtt_us;
     info->retransmits = socket_info.retransmits;

@@ -31,6 +31,23 @@ static void note_unstamped(struct weir_stream *stream)
         stream->unstamped_end = stream->ledger.accepted;
 }
 
+/*
+ * A record of the kernel's tells the peer nothing before it is closed, and where it will end is not known
+ * sooner: at most a record's bytes past where it would have ended when the write did, or where the kernel's
+ * bytes end once it is closed.
+ */
+static void await_open_record(struct weir_stream *stream, bool closed)
+{
+    struct weir__write *write;
+
+    while (closed && (write = weir__send_queue_take(&stream->sealed))) {
+        uint64_t end = write->entry.end + WEIR__TRANSPORT_RECORD_MAX;
+
+        weir__stream_await(stream, write,
+                           end < stream->ledger.accepted ? end : stream->ledger.accepted);
+    }
+}
+
 /* Of the owner's bytes. With kernel TLS a record's header and tag are beside them; the last write has these. */
 static void take_passed(struct weir_stream *stream, uint64_t bytes, uint64_t taken_ns)
 {
@@ -39,22 +56,32 @@ static void take_passed(struct weir_stream *stream, uint64_t bytes, uint64_t tak
         .wire = stream->ledger.accepted,
         .now_ns = taken_ns,
     };
+    bool closed = bytes == stream->send_length && !stream->send_more;
     struct weir__write *write;
     uint64_t left = bytes;
 
     stream->plain_taken += bytes;
     stream->plain_accepted = stream->plain_taken;
-    if (stream->transport)
-        stream->transport->ops->passed_taken(stream->transport, bytes,
-                                             bytes == stream->send_length && !stream->send_more);
-    else
+    if (stream->transport) {
+        bool before = stream->transport->ops->passed_taken(stream->transport, bytes, closed);
+        note_unstamped(stream);
+        await_open_record(stream, before);
+    } else {
+        closed = true;
         weir__ledger_accept(&stream->ledger, bytes);
-    note_unstamped(stream);
+        note_unstamped(stream);
+    }
     while ((write = weir__send_queue_advance(&stream->queue, &left, &at))) {
         if (left == 0 && write->wire_end < stream->ledger.accepted)
             write->wire_end = stream->ledger.accepted;
-        weir__stream_accepted(stream, write, taken_ns,
-                              stream->transport ? stream->ledger.accepted : write->wire_end);
+        uint64_t end = stream->transport ? stream->ledger.accepted : write->wire_end;
+        if (!weir__stream_accepted(stream, write, taken_ns))
+            continue;
+        write->entry.end = end;
+        if (closed || stream->plain_taken - at.plain >= WEIR__TRANSPORT_RECORD_MAX)
+            weir__stream_await(stream, write, end);
+        else
+            weir__send_queue_append(&stream->sealed, write);
     }
 }
 
@@ -85,12 +112,15 @@ static void take_made(struct weir_stream *stream, uint64_t bytes, uint64_t taken
     weir__ledger_accept(&stream->ledger, bytes);
     note_unstamped(stream);
     stream->transport->ops->made_taken(stream->transport, bytes);
+    if (stream->socket.tls_tx)
+        return;
     stream->plain_accepted =
         stream->transport->ops->plain_at(stream->transport, stream->ledger.accepted);
     while ((write = stream->sealed.first) && write->entry.end <= stream->ledger.accepted) {
         weir__send_queue_take(&stream->sealed);
         note_first_byte(stream, write, taken_ns);
-        weir__stream_accepted(stream, write, taken_ns, write->entry.end);
+        if (weir__stream_accepted(stream, write, taken_ns))
+            weir__stream_await(stream, write, write->entry.end);
     }
     note_first_bytes(stream, taken_ns);
 }
@@ -172,6 +202,8 @@ static void submit_made(struct weir_stream *stream, const struct weir__transport
     struct weir__op *op = &stream->send_op;
 
     stream->send_made = true;
+    /* A control record closes the one before it, just where that ends at present. */
+    await_open_record(stream, stream->socket.tls_tx);
     op->kind = WEIR__OP_SEND;
     op->send.parts = made->parts;
     op->send.part_count = made->part_count;
@@ -193,9 +225,10 @@ static void submit_queued(struct weir_stream *stream)
         return;
     }
     weir__send_queue_plan(&stream->queue, &plan, parts, parts_max);
-    unsigned flags = stamp_flag(stream, plan.stamp);
+    bool waits = plan.stamp || stream->sealed.first;
+    unsigned flags = stamp_flag(stream, waits);
     /* The kernel's TLS closes a record where no more follows: what is to be stamped ends with one. */
-    stream->send_more = plan.more && !(stream->transport && plan.stamp);
+    stream->send_more = plan.more && !(stream->transport && waits);
     if (stream->send_more)
         flags |= WEIR__SEND_MORE;
     stream->send_made = false;

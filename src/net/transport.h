@@ -24,6 +24,9 @@ struct weir_stream;
 struct weir__transport;
 struct weir__write;
 
+/* No record of the kernel's has more of the owner's bytes. */
+#define WEIR__TRANSPORT_RECORD_MAX 16384u
+
 enum weir__transport_plan {
     WEIR__TRANSPORT_NOTHING, /* to send now */
     WEIR__TRANSPORT_MADE,    /* `plan` has the next send */
@@ -56,9 +59,10 @@ struct weir__transport_ops {
     void (*made_taken)(struct weir__transport *transport, uint64_t bytes);
     /*
      * The kernel took `bytes` of what was to PASS; `closed`: all that the send asked for, and no more follows
-     * in the same record. Counts in the ledger what that came to on the wire.
+     * in the same record. Counts in the ledger what that came to on the wire. Returns whether the record is
+     * closed that was open before the call.
      */
-    void (*passed_taken)(struct weir__transport *transport, uint64_t bytes, bool closed);
+    bool (*passed_taken)(struct weir__transport *transport, uint64_t bytes, bool closed);
     /* The peer has the wire's bytes up to `wire`. Perhaps no news. */
     void (*acked)(struct weir__transport *transport, uint64_t wire);
     /* Before the FIN: says the end in the transport's own way. True once the kernel has all of that. */

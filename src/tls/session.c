@@ -364,6 +364,7 @@ static int take_alert(struct weir__tls_session *session, const uint8_t *content,
         (session->version == WEIR__TLS_1_2 && content[0] == ALERT_WARNING))
         return count_quiet(session);
     snprintf(failure, sizeof(failure), "the peer sent alert %u", content[1]);
+    session->peer_failed = true;
     return fail_silently(session, failure);
 }
 

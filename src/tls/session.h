@@ -76,6 +76,7 @@ struct weir__tls_session {
     bool open;           /* the handshake is done */
     bool close_received; /* the peer's close_notify */
     bool failed;
+    bool peer_failed; /* ... and it was the peer that said so: it hears nothing any more */
     uint8_t secrets[2][WEIR__TLS_HASH_MAX]; /* TLS 1.3: the traffic secrets, by direction */
 };
 

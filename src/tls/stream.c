@@ -23,8 +23,8 @@ void weir__tls_stream_end(struct weir__tls_stream *tls, int error)
     /* What was sealed before a failure stays in order; nothing comes behind its alert. */
     if (error == WEIR_ENOTSUP)
         weir__stream_fail(stream, error, false);
-    else if (error == WEIR_ENOMEM)
-        weir__stream_end(stream, error, true);
+    else if (error == WEIR_ENOMEM || tls->session.peer_failed)
+        weir__stream_end(stream, error, error == WEIR_ENOMEM);
     else if (error)
         weir__stream_fail(stream, error, true);
 }
@@ -130,6 +130,8 @@ static void attach_rx(struct weir__tls_stream *tls)
         weir__tls_session_release(session, WEIR__TLS_RX);
     else if (first)
         tls->wants_kernel_rx = false;
+    else if (error != WEIR_ENOTSUP)
+        weir__stream_end(stream, error, true);
     else {
         /* The peer goes on with a key that this kernel cannot be given: nothing more can be read. */
         stream->input_ended = true;
@@ -197,11 +199,22 @@ static bool receive_ended(struct weir__transport *transport, int64_t result)
         take_fin(tls);
         return true;
     case WEIR_ECANCELLED:
-    case WEIR__RECEIVE_KEY_EXPIRED:
         if (tls->rx_switching)
             attach_rx(tls);
         return false;
+    case WEIR__RECEIVE_KEY_EXPIRED:
+        /* Without the next key, as behind a KeyUpdate that was refused, nothing more can be read. */
+        if (tls->rx_switching)
+            attach_rx(tls);
+        else
+            transport->stream->input_ended = true;
+        return false;
     case WEIR__RECEIVE_BAD_RECORD:
+        /* A kernel that cannot change keys tries the next record with the old one. */
+        if (tls->rx_switching) {
+            attach_rx(tls);
+            return false;
+        }
         alert = WEIR__TLS_BAD_RECORD_MAC;
         break;
     case WEIR__RECEIVE_OVERSIZED:

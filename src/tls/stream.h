@@ -33,6 +33,7 @@ struct weir__tls_made {
     uint64_t stamp_end; /* of the wire: the last record with which a write ends that waits */
     uint64_t small_end; /* of the owner's bytes: records before it are small */
     uint64_t made_ns;   /* when the last record was made */
+    bool fast;          /* the kernel took all of the last big send at once */
 };
 
 /* While the kernel makes them. */
@@ -40,6 +41,7 @@ struct weir__tls_kernel_tx {
     uint64_t wire_base;     /* of the wire when the kernel took over, or changed keys */
     uint64_t sequence_base; /* of its first record then */
     uint64_t bytes;         /* given to it since, control records' content too */
+    uint64_t sequence;      /* of the next record, or of the open one, when it was last asked */
     struct weir__tls_control controls[WEIR__TLS_CONTROLS_MAX];
 };
 
@@ -77,7 +79,7 @@ void weir__tls_stream_end(struct weir__tls_stream *tls, int error);
 enum weir__transport_plan weir__tls_plan(struct weir__transport *transport,
                                          struct weir__transport_send *send);
 void weir__tls_made_taken(struct weir__transport *transport, uint64_t bytes);
-void weir__tls_passed_taken(struct weir__transport *transport, uint64_t bytes, bool closed);
+bool weir__tls_passed_taken(struct weir__transport *transport, uint64_t bytes, bool closed);
 void weir__tls_acked(struct weir__transport *transport, uint64_t wire);
 bool weir__tls_finish(struct weir__transport *transport);
 uint64_t weir__tls_plain_at(const struct weir__transport *transport, uint64_t wire);

@@ -10,10 +10,13 @@
 #include "net/stream.h"
 
 /*
- * Bytes of the wire that are made at a time. The kernel's own buffer keeps the connection busy; more here
- * would be memory that a slow peer holds. Four full records leave in one call.
+ * Bytes of the wire that are made at a time. What the kernel does not take waits here, so a peer that is slow
+ * gets little: the kernel's own buffer keeps its connection busy. To one from which the kernel took all at once,
+ * a response of 128 KB with its head leaves in one call: each call more is a wake-up more of the peer, and
+ * costs some 3 us.
  */
-#define MADE_BYTES_MAX (64u << 10)
+#define MADE_BYTES_SLOW (64u << 10)
+#define MADE_BYTES_FAST (132u << 10)
 
 /*
  * The first records of a connection, and those after a pause, each fit into one segment of 1,460 bytes with
@@ -123,6 +126,8 @@ int weir__tls_control(void *context, enum weir__tls_content type, const uint8_t 
             weir__stream_end(tls->base.stream, error, true);
         return error;
     }
+    if (then_new_keys && !tls->base.stream->engine->ops->tls_can_rekey(tls->base.stream->engine))
+        return WEIR_ENOTSUP;
     assert(length <= sizeof(tls->kernel_tx.controls[0].content));
     if (tls->control_count == WEIR__TLS_CONTROLS_MAX) {
         /* The peer asks faster than it takes the answers: one answer is good for all (RFC 8446 4.6.3). */
@@ -297,9 +302,10 @@ static int check_records(struct weir__tls_stream *tls, uint64_t sequence)
 static int make_records(struct weir__tls_stream *tls)
 {
     struct weir_stream *stream = tls->base.stream;
+    uint64_t bytes_max = tls->made.fast ? MADE_BYTES_FAST : MADE_BYTES_SLOW;
     int error = 0;
 
-    while (!error && weir__stream_unsealed(stream) && tls->made.output.bytes < MADE_BYTES_MAX) {
+    while (!error && weir__stream_unsealed(stream) && tls->made.output.bytes < bytes_max) {
         if (stream->queue.first->length > coalesce_room(tls))
             break;
         error = check_records(tls, weir__tls_session_sealer(&tls->session)->keys.sequence);
@@ -324,6 +330,7 @@ static void begin_count(struct weir__tls_stream *tls, const struct weir__tls_key
 {
     tls->kernel_tx.wire_base = tls->base.stream->ledger.accepted;
     tls->kernel_tx.sequence_base = keys->sequence;
+    tls->kernel_tx.sequence = keys->sequence;
     tls->kernel_tx.bytes = 0;
 }
 
@@ -368,7 +375,7 @@ static uint64_t count_records(struct weir__tls_stream *tls, bool closed)
  * Records of the kernel's: where they end is not known, and the last may be of no use yet. But how many bytes of the
  * wire are not the owner's is.
  */
-void weir__tls_passed_taken(struct weir__transport *transport, uint64_t bytes, bool closed)
+bool weir__tls_passed_taken(struct weir__transport *transport, uint64_t bytes, bool closed)
 {
     struct weir__tls_stream *tls = weir__tls_stream_of(transport);
     struct weir_stream *stream = transport->stream;
@@ -377,6 +384,8 @@ void weir__tls_passed_taken(struct weir__transport *transport, uint64_t bytes, b
 
     tls->kernel_tx.bytes += bytes;
     uint64_t sequence = count_records(tls, closed);
+    bool closed_before = closed || sequence > tls->kernel_tx.sequence;
+    tls->kernel_tx.sequence = sequence;
     if (!closed)
         plain = plain > WEIR__TLS_PLAIN_MAX ? plain - WEIR__TLS_PLAIN_MAX : 0;
     mark(tls, stream->ledger.accepted, plain > last.plain ? plain : last.plain,
@@ -384,6 +393,7 @@ void weir__tls_passed_taken(struct weir__transport *transport, uint64_t bytes, b
     int error = check_records(tls, sequence);
     if (error)
         weir__stream_end(stream, error, true);
+    return closed_before;
 }
 
 /* The kernel has made a control record. */
@@ -393,7 +403,10 @@ static void control_taken(struct weir__tls_stream *tls, uint64_t bytes)
 
     tls->control_in_flight = false;
     tls->kernel_tx.bytes += bytes;
-    count_records(tls, true);
+    tls->kernel_tx.sequence = count_records(tls, true);
+    /* It closes the record before it. */
+    mark(tls, tls->base.stream->ledger.accepted, tls->base.stream->plain_taken,
+         WEIR__OFFSET_WHOLE);
     if (bytes < control.length) {
         weir__stream_end(tls->base.stream, WEIR_EIO, true);
         return;
@@ -414,6 +427,15 @@ static void control_taken(struct weir__tls_stream *tls, uint64_t bytes)
     weir__tls_wipe(&keys, sizeof(keys));
 }
 
+static void output_taken(struct weir__tls_stream *tls, uint64_t bytes)
+{
+    weir__tls_output_taken(&tls->made.output, tls->context, bytes);
+    if (tls->made.output.bytes > 0)
+        tls->made.fast = false;
+    else if (bytes >= MADE_BYTES_SLOW)
+        tls->made.fast = true;
+}
+
 void weir__tls_made_taken(struct weir__transport *transport, uint64_t bytes)
 {
     struct weir__tls_stream *tls = weir__tls_stream_of(transport);
@@ -421,7 +443,7 @@ void weir__tls_made_taken(struct weir__transport *transport, uint64_t bytes)
     if (tls->control_in_flight)
         control_taken(tls, bytes);
     else
-        weir__tls_output_taken(&tls->made.output, tls->context, bytes);
+        output_taken(tls, bytes);
 }
 
 /* ---- what is sent next ---- */
@@ -447,6 +469,8 @@ static enum weir__transport_plan plan_kernel(struct weir__tls_stream *tls,
     send->part_count = 1;
     send->length = control->length;
     send->record_type = control->type;
+    /* It closes a record in which a write ends that waits. */
+    send->stamp = tls->base.stream->sealed.first != NULL;
     return WEIR__TRANSPORT_MADE;
 }
 

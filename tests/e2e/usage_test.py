@@ -34,6 +34,17 @@ BAD_USAGE = (
     ("serve", "--send-timeout", "0"),
     ("serve", "--min-rate", "fast"),
     ("serve", "--max-connections", "0"),
+    ("serve", "--listen-tls"),
+    ("serve", "--listen-tls", "nonsense"),
+    ("serve", "--listen-tls", "127.0.0.1:0", "--cert", "a"),
+    ("serve", "--listen-tls", "127.0.0.1:0", "--key", "a"),
+    ("serve", "--cert", "a", "--key", "a"),
+    ("serve", "--tls", "steam"),
+    ("serve", "--ktls", "perhaps"),
+    ("serve", "--tls-min", "1.1"),
+    ("serve", "--tls-min", "1.3", "--tls-max", "1.2"),
+    ("serve", "--listen-tls", "127.0.0.1:0", "--client-cert", "required"),
+    ("serve", "--tls-rekey", "0"),
     ("serve", "a", "b"),
     ("doctor", "--frobnicate"),
     ("doctor", "more"),
@@ -81,6 +92,18 @@ class UsageTest(unittest.TestCase):
             "--delivery",
             "--access-log",
             "--log-format",
+            "--listen-tls",
+            "--cert",
+            "--key",
+            "--tls",
+            "--ktls",
+            "--tls-min",
+            "--tls-max",
+            "--client-ca",
+            "--client-cert",
+            "--ticket-keys",
+            "--tls-rekey",
+            "--tls-key-log-insecure",
         ):
             self.assertIn(option, weir_run("serve", "--help").stdout)
 
@@ -129,6 +152,56 @@ class UsageTest(unittest.TestCase):
             1, "serve", str(self.folder), "--listen", "127.0.0.1:0", "--access-log", log
         )
         self.assertIn(log, said)
+
+    def assert_no_tls(self, *options: str) -> str:
+        return self.assert_fails(
+            1, "serve", str(self.folder), "--listen-tls", "127.0.0.1:0", *options
+        )
+
+    def test_tls_files_that_are_missing_or_no_pem(self) -> None:
+        missing, nonsense = self.folder / "missing.pem", self.folder / "nonsense.pem"
+        nonsense.write_bytes(b"nonsense\n")
+        nonsense.chmod(0o600)
+        for file in (str(missing), str(nonsense)):
+            self.assertIn(file, self.assert_no_tls("--cert", file, "--key", file))
+            self.assertIn(file, self.assert_no_tls("--ticket-keys", file))
+        self.assertIn(str(missing), self.assert_no_tls_with_own("--client-ca", str(missing)))
+        log = str(self.folder / "missing" / "secrets")
+        self.assertIn(log, self.assert_no_tls_with_own("--tls-key-log-insecure", log))
+
+    def assert_no_tls_with_own(self, *options: str) -> str:
+        """The last line, behind those of what there would have been to say."""
+        done = weir_run("serve", str(self.folder), "--listen-tls", "127.0.0.1:0", *options)
+        self.assertEqual((done.returncode, done.stdout), (1, ""), done.stderr)
+        return done.stderr.splitlines()[-1]
+
+    def test_a_library_that_is_not_there(self) -> None:
+        report = json.loads(weir_run("doctor", "--json", seconds=60).stdout)
+        there = [library["name"] for library in report["tls_libraries"]]
+        for name in ("openssl", "gnutls", "wolfssl", "mbedtls"):
+            if name in there:
+                continue
+            said = self.assert_no_tls("--tls", name)
+            self.assertIn(f"without {name}" if there else "without TLS", said)
+            for other in there:
+                self.assertIn(other, said)
+
+    def test_kernel_tls_that_cannot_be_had(self) -> None:
+        report = json.loads(weir_run("doctor", "--json", seconds=60).stdout)
+        probe = next(probe for probe in report["probes"] if probe["id"] == "ktls")
+        if probe["works"]:
+            self.skipTest("this kernel has it")
+        self.assertIn(probe["detail"], self.assert_no_tls("--ktls", "on"))
+
+    def test_tls_alone_listens_nowhere_else(self) -> None:
+        errors = self.folder / "errors"
+        command = [support.WEIR, "serve", str(self.folder), "--listen-tls", "127.0.0.1:0"]
+        with open(errors, "wb") as file:
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file)
+        self.addCleanup(process.wait, 10)
+        self.addCleanup(process.kill)
+        wait_for("weir to say that it serves", lambda: "https://" in errors.read_text())
+        self.assertNotIn("http://", errors.read_text())
 
     def test_several_addresses(self) -> None:
         (self.folder / "file").write_bytes(b"hello\n")

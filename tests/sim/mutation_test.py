@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Breaks the ledger, the send queue and the stream on purpose, a line at a time, and expects the
+"""Breaks the ledger, the send queue, the stream and TLS on it on purpose, a line at a time, and expects the
 simulation's model to notice each time.
 
 A mutant is a copy of one source with one text replaced. A text that is not there any more, or not just
@@ -19,13 +19,15 @@ CC = os.environ.get("CC", "cc")
 FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-DWEIR_PORTABLE", "-O1", "-w", "-Iinclude", "-Isrc", "-Itests"]
 SOURCES = ["src/core/*.c", "src/net/*.c", "src/engine/loop.c", "src/engine/poll.c",
            "src/engine/readiness.c", "src/engine/socket_posix.c", "src/engine/socket.c",
-           "src/engine/sim.c", "src/engine/sim_*.c", "tests/support/sim_model.c",
-           "tests/sim/stream_sim_test.c"]
+           "src/engine/sim.c", "src/engine/sim_*.c", "src/tls/*.c", "src/tls/vendor/shared.c",
+           "tests/support/sim_*.c", "tests/support/tls_toy*.c", "tests/sim/stream_sim_test.c"]
 SEEDS = 1500
 TIMEOUT_S = 60
 
 LEDGER, QUEUE = "src/net/ledger.c", "src/net/send_queue.c"
 SEND, STREAM, LISTENER = "src/net/stream_send.c", "src/net/stream.c", "src/net/listener.c"
+DELIVERY, MAP = "src/net/stream_delivery.c", "src/net/offset_map.c"
+TLS, TLS_SEND, SESSION = "src/tls/stream.c", "src/tls/stream_send.c", "src/tls/session.c"
 
 # What is wrong; in which source; the text; what stands there instead.
 MUTANTS = [
@@ -58,27 +60,28 @@ MUTANTS = [
     ("delivered entries wait for one another", LEDGER,
      "ledger->first->delivered_by == WEIR_DELIVERY_NONE",
      "!ledger->first->next || ledger->first->delivered_by == WEIR_DELIVERY_NONE"),
-    ("no stamp is asked for", SEND, "flags |= WEIR__SEND_STAMP;", ";"),
-    ("what has no stamp is taken for acknowledged", SEND,
+    ("no stamp is asked for", SEND, "return stamped ? WEIR__SEND_STAMP : 0;", "return 0;"),
+    ("what has no stamp is taken for acknowledged", DELIVERY,
      "*acked = unacked < accepted ? accepted - unacked : 0;", "*acked = accepted;"),
-    ("what has no stamp is looked for as if it had one", SEND,
+    ("what has no stamp is looked for as if it had one", DELIVERY,
      "if (awaits_answer(stream))\n        return QUICK_ANSWER_MS;", ";"),
-    ("a stamp does not tell", SEND,
-     "weir__ledger_stamp(&stream->ledger, &completion->stamp);\n        tell_progress(stream);",
+    ("a stamp does not tell", DELIVERY,
+     "weir__ledger_stamp(&stream->ledger, &completion->stamp);\n        weir__stream_tell_progress(stream);",
      "weir__ledger_stamp(&stream->ledger, &completion->stamp);"),
-    ("lost stamps are not looked for", SEND,
-     "stream->answer_due_ns = accepted_ns;\n        start_check(stream);",
-     "stream->answer_due_ns = accepted_ns;"),
-    ("the end of a write is short by one", SEND,
-     "write->entry.end = write->start + write->length;",
-     "write->entry.end = write->start + write->length - 1;"),
+    ("lost stamps are not looked for", DELIVERY,
+     "stream->answer_due_ns = write->entry.accepted_ns;\n    start_check(stream);",
+     "stream->answer_due_ns = write->entry.accepted_ns;"),
+    ("the end of a write is short by one", DELIVERY,
+     "write->entry.end = wire_end;", "write->entry.end = wire_end - 1;"),
     ("a failing write is not told", SEND, "if (write->stages)\n", "if (0)\n"),
-    ("a failing write claims what was accepted", SEND,
-     ".bytes = delivered < write->taken ? delivered : write->taken,", ".bytes = write->taken,"),
+    ("what has no stamp is noted too late", SEND,
+     "if (stream->send_unstamped)\n        stream->unstamped_end = stream->ledger.accepted;", ";"),
+    ("a failing write claims what was accepted", DELIVERY,
+     ".bytes = bytes_before(write, plain_at(stream, stream->ledger.acked)),", ".bytes = write->taken,"),
     ("a short send meets no second try", SEND,
-     "weir_timer_start(&stream->check_timer, SEND_RETRY_MS);", ";"),
-    ("a stage is told twice", SEND, "write->stages &= (uint8_t)~event->stage;", ";"),
-    ("a write begins one byte late", QUEUE, "write->start = offset;", "write->start = offset + 1;"),
+     "weir_timer_start(&stream->check_timer, WEIR__SEND_RETRY_MS);", ";"),
+    ("a stage is told twice", DELIVERY, "write->stages &= (uint8_t)~event->stage;", ";"),
+    ("a write begins one byte late", QUEUE, "write->start = at->plain;", "write->start = at->plain + 1;"),
     ("what was taken is sent again", QUEUE, "uint64_t skip = write->taken;", "uint64_t skip = 0;"),
     ("a file is sent from its beginning again", QUEUE,
      "write->file_offset + (write->taken - write->memory_length)", "write->file_offset"),
@@ -90,11 +93,56 @@ MUTANTS = [
      "stream->handler->on_close(stream, stream->reason);", ";"),
     ("the end of the input is told twice", STREAM, "stream->end_told = true;", ";"),
     ("close knows no deadline", STREAM,
-     "weir_timer_start(&stream->close_timer, deadline_ms ? deadline_ms : WEIR_CLOSE_DEADLINE_MS);",
-     ";"),
+     "drop_held(stream);\n    weir_timer_start(&stream->deadline_timer, deadline_ms);", "drop_held(stream);"),
     ("a failing accept is not tried again", LISTENER,
      "weir_timer_start(&listener->retry_timer, WEIR_ACCEPT_RETRY_MS);",
      "weir_timer_start(&listener->retry_timer, 1u << 30);"),
+    ("a part of a record counts as whole", MAP,
+     "if (map->marks[middle].wire <= wire)", "if (map->marks[middle].wire <= wire + 30)"),
+    ("what is whole is forgotten once it was passed", MAP,
+     "map->passed = map->marks[before - 1];", ";"),
+    ("a made write ends where its record begins", SEND,
+     "write->entry.end = wire_end;", "write->entry.end = stream->ledger.accepted + 1;"),
+    ("a record's overhead is nobody's", SEND,
+     "if (bytes == 0)\n            write->wire_end = wire_end;", ";"),
+    ("the first byte of what was made is not noted", SEND, "note_first_bytes(stream, taken_ns);", ";"),
+    ("an open record counts as whole", SEND,
+     "if (closed || stream->plain_taken - at.plain >= WEIR__TRANSPORT_RECORD_MAX)", "if (1)"),
+    ("who waits for an open record is forgotten", SEND,
+     "await_open_record(stream, before);", ";"),
+    ("what the kernel's TLS keeps counts as sent", DELIVERY,
+     "if (stream->socket.tls_tx)\n        weir__ledger_reach(", "if (0)\n        weir__ledger_reach("),
+    ("a record begins with bytes that went before", TLS_SEND,
+     "uint64_t skip = write->taken;", "uint64_t skip = 0;"),
+    ("a file is encrypted from its beginning again", TLS_SEND,
+     "write->file_offset + done, target", "write->file_offset, target"),
+    ("no stamp is asked for with TLS", TLS_SEND, "tls->made.stamp_end = made_end(tls);", ";"),
+    ("a key has no bound", TLS_SEND, "if (sequence < tls->context->records_max)", "if (1)"),
+    ("a KeyUpdate changes nothing here", TLS_SEND,
+     "error = weir__tls_session_next_tx(&tls->session, &keys);\n        weir__tls_wipe(", "weir__tls_wipe("),
+    ("a KeyUpdate changes nothing in the kernel", TLS_SEND,
+     "error = attach_tx(tls, &keys);", "error = 0;"),
+    ("control records do not count", TLS_SEND,
+     "tls->kernel_tx.bytes += bytes;\n    tls->kernel_tx.sequence", "tls->kernel_tx.sequence"),
+    ("an open record does not count on the wire", TLS_SEND, "(closed ? 0 : 1)", "0"),
+    ("of an open record all is known to be whole", TLS_SEND, "if (!closed)\n        plain", "if (0)\n        plain"),
+    ("no close_notify", TLS_SEND, "if (tls->session.open && !tls->close_said) {", "if (0) {"),
+    ("an answer behind the end", TLS_SEND,
+     "if (tls->close_said || tls->base.stream->shut_done)\n        return 0;", ""),
+    ("a half-close in the handshake", TLS_SEND,
+     "if (!tls->session.open && !transport->stream->closing)\n        return false;", ""),
+    ("a cut is an end", TLS, "weir__stream_fail(tls->base.stream, WEIR_ECUTOFF, !tls->session.open);",
+     "weir__stream_input_done(tls->base.stream);"),
+    ("the kernel takes over within a record", SESSION,
+     "&& weir__tls_framer_is_empty(&session->user->framer)", ""),
+    ("the kernel is given no second key", TLS, "weir__tls_switch_rx(context);", ";"),
+    ("who closes waits for the peer's key for ever", TLS,
+     "if (stream->closing && completion->record_type != WEIR__TLS_HANDSHAKE)", "if (stream->closing)"),
+    ("a record that cannot be opened is passed over", SESSION,
+     "if (alert)\n        return weir__tls_session_fail(", "if (alert)\n        return 0;\n    if (0)\n        return weir__tls_session_fail("),
+    ("the peer's new key is not taken", SESSION,
+     "error = protector_renew(session, &session->user->opener, &keys, false);", ";"),
+    ("close_notify is not heard", SESSION, "session->events->closed(session->context);", ";"),
 ]
 
 

@@ -238,6 +238,7 @@ static void act_read(struct end *end)
         end->reading = false;
     } else if (weir_stream_read_start(end->stream) == 0) {
         end->reading = true;
+        end->read_began_ns = now();
     }
     world.inside = false;
 }
@@ -348,6 +349,8 @@ static void on_act(struct weir_timer *timer)
     if (!end->stream || world.failed)
         return;
     model_flows_find(end);
+    if (end->tls)
+        sim_tls_check_end(end);
     /* To close a stream that is not open yet is to give it up. */
     if (end->budget == 0 && (end->open || !world.clean)) {
         act_close(end);

@@ -50,10 +50,11 @@ struct end {
     unsigned budget;
     bool open, reading, input_ended;
     bool shut_called, close_called, abort_called;
-    bool truncates;       /* a write promised more than its file has */
-    bool tls;             /* there is TLS on the stream */
-    unsigned key_updates; /* asked for */
-    uint64_t began_ns, close_by_ns, closed_ns;
+    bool truncates;            /* a write promised more than its file has */
+    bool tls;                  /* there is TLS on the stream */
+    bool kernel_tx, kernel_rx; /* the kernel does it */
+    unsigned key_updates;      /* asked for */
+    uint64_t began_ns, read_began_ns, close_by_ns, closed_ns;
     uint64_t queued, received;
     int reason;
     struct record records[WRITES_MAX];
@@ -64,7 +65,8 @@ struct end {
 struct sim_tls {
     bool on;
     bool tampers, cuts,
-        storms; /* there may be some: changed bytes, ends without close_notify, many KeyUpdates */
+        storms;  /* there may be some: changed bytes, ends without close_notify, many KeyUpdates */
+    bool kernel; /* the kernel has TLS */
     bool cannot_rekey; /* the bound of records ends a connection */
     struct weir_tls_context *server, *client;
     uint64_t handshake_timeout_ms;
@@ -112,6 +114,7 @@ struct sim_seen {
     uint64_t closed_well, ends_told, beyond_4gib, accept_failures, queue_full, truncated, bytes;
     uint64_t tls_1_2, tls_1_3, tls_resumed, tls_ciphers[4], tls_delivered, tls_failed_partly;
     uint64_t updates_asked, updates_unasked, cut_off, tampered, tampered_handshakes;
+    uint64_t kernel_tx, kernel_rx;
     uint64_t records_ran_out, storms, handshakes_late;
 };
 extern struct sim_seen seen;

@@ -13,6 +13,7 @@
 #define TLS_PER_MILLE 500
 /* A clean run asks for so few that no bound is met. */
 #define UPDATES_CLEAN_MAX 6
+#define TICKETS_MAX       2
 
 /* ---- the wire ---- */
 
@@ -61,7 +62,19 @@ void sim_tls_draw(void)
     }
     if (tls->on)
         world.options.tap = on_wire;
-    else
+    tls->kernel = tls->on && chance(500);
+    if (tls->kernel) {
+        world.options.tls = wire_vendor();
+        world.options.tls_tx_ciphers = chance(700) ? 0xf : (unsigned)below(16);
+        world.options.tls_rx_ciphers = chance(700) ? 0xf : (unsigned)below(16);
+        world.options.tls_rekey = chance(600);
+        /* Many open records, and ACKs within them. */
+        if (chance(300)) {
+            world.options.short_send = 700;
+            world.options.segment_bytes_min = 1000;
+            world.options.segment_bytes_max = 2000;
+        }
+    } else
         world.random_state = state;
 }
 
@@ -91,7 +104,7 @@ static struct weir_tls_context *context_new(bool server, unsigned version_max)
         options.version_max = WEIR_TLS_1_2;
     if (server && chance(300))
         options.peer = chance(500) ? WEIR_TLS_PEER_OPTIONAL : WEIR_TLS_PEER_DEFAULT;
-    options.kernel = WEIR_TLS_KERNEL_OFF;
+    options.kernel = (enum weir_tls_kernel)(world.tls.kernel ? below(3) : below(20) == 0);
     options.handshake_timeout_ms = (uint32_t)world.tls.handshake_timeout_ms;
     options.records_max = records_max_draw(options.records_max, world.tls.cannot_rekey);
     world.oom = 0;
@@ -114,7 +127,7 @@ void sim_tls_begin(void)
         return;
     wire_notes_clear();
     tls_toy_seed(world.seed);
-    tls->cannot_rekey = version == WEIR_TLS_1_2;
+    tls->cannot_rekey = version == WEIR_TLS_1_2 || (tls->kernel && !world.options.tls_rekey);
     tls->handshake_timeout_ms = world.clean ? 100000000 : 100ull << below(10);
     tls->server = context_new(true, version);
     tls->client = context_new(false, version);
@@ -161,6 +174,8 @@ static void act_update(struct end *end)
 
     if (!world.tls.storms && end->key_updates == UPDATES_CLEAN_MAX)
         return;
+    if (world.clean && world.tls.cannot_rekey)
+        return;
     open = weir_tls_info(end->stream, &info) == 0;
     world.inside = true;
     error = weir_tls_update_keys(end->stream, chance(300));
@@ -170,6 +185,7 @@ static void act_update(struct end *end)
     expect(error != 0 || open, "e%u: new keys before there are any", end->number);
     expect(error != 0 || info.version == WEIR_TLS_1_3, "e%u: new keys in TLS 1.2", end->number);
     expect(error == 0 || !open || shut || info.version == WEIR_TLS_1_2 ||
+               (error == WEIR_ENOTSUP && info.kernel_tx && world.tls.cannot_rekey) ||
                weir_stream_is_closing(end->stream) || (error == WEIR_ENOMEM && world.oom),
            "e%u: new keys gave %s", end->number, weir_error_name(error));
 }
@@ -177,7 +193,7 @@ static void act_update(struct end *end)
 /* As somebody on the way could, who closes the connection in the name of this side. */
 static void act_cut(struct end *end)
 {
-    if (!end->open)
+    if (!end->open || weir_stream_queued_bytes(end->stream) > 0)
         return;
     weir__tls_stream_of(end->stream->transport)->close_said = true;
     world.inside = true;
@@ -197,6 +213,16 @@ void sim_tls_act(struct end *end)
 
 /* ---- the model ---- */
 
+void sim_tls_look(struct end *end)
+{
+    const struct weir__socket *socket = &end->stream->socket;
+
+    seen.kernel_tx += socket->tls_tx && !end->kernel_tx;
+    seen.kernel_rx += socket->tls_rx && !end->kernel_rx;
+    end->kernel_tx = socket->tls_tx;
+    end->kernel_rx = socket->tls_rx;
+}
+
 void sim_tls_check_open(const struct end *end)
 {
     struct weir_tls_info info;
@@ -210,16 +236,32 @@ void sim_tls_check_open(const struct end *end)
     seen.tls_resumed += info.resumed;
 }
 
+void sim_tls_check_end(const struct end *end)
+{
+    uint64_t long_ns = 1000ull * NS_PER_MS + world.options.defer_ns_max, arrived_ns;
+
+    if (!end->reading || end->input_ended || end->close_called || !end->wire_in ||
+        weir_stream_is_closing(end->stream))
+        return;
+    arrived_ns = weir__sim_flow_arrived_ns(end->in, end->wire_in->closed_end);
+    expect(arrived_ns == UINT64_MAX || end->received < end->wire_in->plain ||
+               now() < arrived_ns + long_ns || now() < end->read_began_ns + long_ns,
+           "e%u: nobody was told of close_notify", end->number);
+}
+
 static bool is_tampered(const struct wire *wire)
 {
     return wire->changed;
 }
 
-/* More KeyUpdates, or records without data, than a peer may send: a storm, or a small bound of records. */
+/*
+ * More KeyUpdates, or records without data, than a peer may send: a storm, or a small bound of records. The
+ * tickets of the handshake are among the latter, and not noted.
+ */
 static bool is_storm(const struct wire *wire)
 {
     return wire->key_updates > WEIR__TLS_KEY_UPDATES_MAX ||
-           wire->quiet_most > WEIR__TLS_QUIET_RECORDS_MAX;
+           wire->quiet_most + TICKETS_MAX > WEIR__TLS_QUIET_RECORDS_MAX;
 }
 
 bool sim_tls_check_reason(const struct end *end, int reason)
@@ -235,7 +277,8 @@ bool sim_tls_check_reason(const struct end *end, int reason)
                weir_tls_failure(end->stream));
         return true;
     case WEIR_ECUTOFF:
-        expect(connected && in->closed_end > weir__sim_flow_arrived(end->in),
+        /* A length that was changed swallows what follows. */
+        expect(connected && (in->closed_end > weir__sim_flow_arrived(end->in) || is_tampered(in)),
                "e%u: cut off behind close_notify", end->number);
         return true;
     case WEIR_ENOTSUP:
@@ -258,6 +301,17 @@ static void keep_resumption(struct end *end)
     world.tls.resumption_length = length > 0 ? (size_t)length : 0;
 }
 
+/* Of the kernel's records it is known how many they were, not how many they will be. */
+static void check_bound(const struct end *end)
+{
+    const struct weir_tls_context *context = end->is_client ? world.tls.client : world.tls.server;
+
+    expect(world.tls.cannot_rekey || end->kernel_tx ||
+               end->wire_out->of_key_most <= (uint64_t)context->records_max + 1,
+           "e%u: %llu records with one key", end->number,
+           (unsigned long long)end->wire_out->of_key_most);
+}
+
 void sim_tls_note_closed(struct end *end, int reason)
 {
     const struct wire *in = end->wire_in, *out = end->wire_out;
@@ -266,6 +320,7 @@ void sim_tls_note_closed(struct end *end, int reason)
         return;
     if (end->is_client)
         keep_resumption(end);
+    check_bound(end);
     seen.cut_off += reason == WEIR_ECUTOFF && end->open;
     seen.handshakes_late += reason == WEIR_ETIMEDOUT && !end->open;
     seen.records_ran_out += reason == WEIR_ENOTSUP;

@@ -21,8 +21,12 @@ const struct wire *sim_tls_wire(const struct weir__sim_flow *flow);
 
 /* ---- the model ---- */
 
+/* Notes what the kernel has taken over. */
+void sim_tls_look(struct end *end);
 /* The handshake is done. */
 void sim_tls_check_open(const struct end *end);
+/* A close_notify that is there, behind all that was read, has been told before long. */
+void sim_tls_check_end(const struct end *end);
 /* Whether a reason of on_close is TLS's, and if so, whether it may be. */
 bool sim_tls_check_reason(const struct end *end, int reason);
 /* Counts what was seen, when a stream is closed. */

@@ -134,11 +134,14 @@ static void take_record(struct wire *wire, uint64_t end)
     uint64_t tag;
 
     memcpy(&tag, wire->tag, sizeof(tag));
-    if (wire->body < TAG || note_capacity == 0)
+    if (wire->body < TAG || note_capacity == 0 || tag == 0)
         return;
     note = *note_slot(tag);
     if (note.tag != tag)
         return;
+    wire->of_key++;
+    if (wire->of_key > wire->of_key_most)
+        wire->of_key_most = wire->of_key;
     if (note.type == WEIR__TLS_APPLICATION_DATA && note.length > 0) {
         take_data(wire, note.length, end);
         return;
@@ -146,8 +149,10 @@ static void take_record(struct wire *wire, uint64_t end)
     wire->quiet++;
     if (wire->quiet > wire->quiet_most)
         wire->quiet_most = wire->quiet;
-    if (note.type == WEIR__TLS_HANDSHAKE && note.content[0] == 24)
+    if (note.type == WEIR__TLS_HANDSHAKE && note.content[0] == 24) {
         wire->key_updates++;
+        wire->of_key = 0;
+    }
     if (note.type == WEIR__TLS_ALERT && note.content[0] == 2)
         wire->alert_end = end;
     if (note.type == WEIR__TLS_ALERT && note.content[1] == 0)

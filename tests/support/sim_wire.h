@@ -33,7 +33,8 @@ struct wire {
     uint64_t closed_end; /* of the record with close_notify; UINT64_MAX = there is none */
     uint64_t alert_end;  /* of one with a fatal alert */
     unsigned key_updates;
-    unsigned quiet, quiet_most; /* records in a row without data, behind the handshake */
+    uint64_t of_key, of_key_most; /* records with one key */
+    unsigned quiet, quiet_most;   /* records in a row without data, behind the handshake */
     uint64_t tamper_at,
         tampered; /* the offset that is to be changed, and the record where it was */
     bool changed;

@@ -483,7 +483,8 @@ int stream_suite_run(const char *suite, const struct stream_test *tests, size_t 
         const struct stream_tls *with = tls ? &tls[i / count / ENGINES] : NULL;
 
         if ((test->kernel && engine->sim) || (test->plain && with) ||
-            (with && with->engine && strcmp(with->engine, engine->name) != 0))
+            (with && with->engine && strcmp(with->engine, engine->name) != 0) ||
+            (with && with->kernel != WEIR_TLS_KERNEL_OFF && engine->sim))
             continue;
         runs[total] = (struct run){engine, test, with};
         snprintf(names[total], sizeof(names[total]), "%s%s%s: %s", engine->name, with ? ", " : "",

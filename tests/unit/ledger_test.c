@@ -92,6 +92,24 @@ static void test_first_knowledge_of_a_byte_is_kept(void **state)
     assert_int_equal(entry.delivered_by, WEIR_DELIVERY_TX_ACK);
 }
 
+static void test_a_stamp_behind_a_later_count_keeps_the_order(void **state)
+{
+    struct weir__ledger ledger;
+    struct weir__ledger_entry first, second;
+
+    (void)state;
+    weir__ledger_init(&ledger);
+    add(&ledger, &first, 100);
+    add(&ledger, &second, 100);
+    weir__ledger_count(&ledger, 100, 0, 500);
+    acked(&ledger, 200, 300);
+    assert_ptr_equal(weir__ledger_take_delivered(&ledger), &first);
+    assert_int_equal(first.delivered_ns, 500);
+    assert_ptr_equal(weir__ledger_take_delivered(&ledger), &second);
+    assert_int_equal(second.delivered_ns, 500);
+    assert_int_equal(second.delivered_by, WEIR_DELIVERY_TX_ACK);
+}
+
 static void test_late_stamp_changes_nothing(void **state)
 {
     struct weir__ledger ledger;
@@ -237,6 +255,7 @@ int main(void)
         cmocka_unit_test(test_delivered_at_its_last_byte_and_not_before),
         cmocka_unit_test(test_one_ack_covers_all_before_it),
         cmocka_unit_test(test_first_knowledge_of_a_byte_is_kept),
+        cmocka_unit_test(test_a_stamp_behind_a_later_count_keeps_the_order),
         cmocka_unit_test(test_late_stamp_changes_nothing),
         cmocka_unit_test(test_stamp_may_overtake_the_completion),
         cmocka_unit_test(test_count_makes_good_a_lost_stamp),

@@ -17,8 +17,11 @@ from typing import NamedTuple
 
 from vm import KERNELS, ROOT, TEMPORARY_IN_GUEST, Step
 
-UNIT = ("engine*_test", "io_uring*_test", "stream*_test", "probe_test", "doctor_test", "tls_*_test",
-        "ktls_*_test")
+UNIT = ("engine*_test", "io_uring*_test", "stream*_test", "probe_test", "doctor_test", "ktls_*_test",
+        "bio*_test")
+# These wait for acknowledgements and deadlines more than they compute.
+UNIT_DELAY = ("tls_stream_test",)
+UNIT_SANITIZED = ("ktls_*_test", "bio_ktls_test")
 E2E = ("doctor_test", "tls*_test", "ktls*_test")
 E2E_DELAY = ("delivery_test",)
 # Sanitizers run on the newest kernel only, where most code paths are, and without the e2e tests.
@@ -55,8 +58,8 @@ def _step(build: Build, program: str, command: list[str]) -> Step:
     return Step(name, command, environment, STEP_SECONDS_MAX)
 
 
-def _programs(build: Build) -> Iterator[Step]:
-    for kind, patterns in (("vm", ("*_test",)), ("unit", UNIT)):
+def _programs(build: Build, **patterns_of: tuple[str, ...]) -> Iterator[Step]:
+    for kind, patterns in patterns_of.items():
         for name in _sources(kind, patterns, ".c"):
             path = pathlib.Path(build.folder) / "tests" / kind / name
             yield _step(build, f"{kind}/{name}", [str(path)])
@@ -72,13 +75,14 @@ def boots(release: Build, sanitized: Build | None, only: str = "") -> list[Boot]
     """The machines to start. The longest comes first: they run side by side."""
     found = []
     for kernel in reversed(KERNELS):
-        steps = [*_programs(release), *_scripts(release, "vm", ("*_guest_test",)),
+        steps = [*_programs(release, vm=("*_test",), unit=UNIT), *_scripts(release, "vm", ("*_guest_test",)),
                  *_scripts(release, "e2e", E2E)]
         if sanitized and kernel == SANITIZED_KERNEL:
-            steps += _programs(sanitized)
+            steps += _programs(sanitized, vm=("*_test",), unit=UNIT_SANITIZED)
         found.append(Boot(kernel, "smp", steps))
     for kernel in KERNELS:
-        found.append(Boot(kernel, "virtual", [*_scripts(release, "vm", ("*_delay_test",)),
+        found.append(Boot(kernel, "virtual", [*_programs(release, unit=UNIT_DELAY),
+                                              *_scripts(release, "vm", ("*_delay_test",)),
                                               *_scripts(release, "e2e", E2E_DELAY)]))
     chosen = [boot._replace(steps=[step for step in boot.steps if only in step.name]) for boot in found]
     return [boot for boot in chosen if boot.steps]
