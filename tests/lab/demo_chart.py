@@ -45,6 +45,8 @@ FONTS = """text { font: 13px system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-
 class Row:
     """One response. Times in seconds."""
 
+    where: str  # in words, with the link's conditions
+    transport: str  # "plain", "tls" or "kernel"
     engine: str
     size_kb: int
     accepted: float
@@ -115,21 +117,41 @@ def _panel(
     return parts
 
 
+def _list(words: Sequence[str]) -> str:
+    return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]
+
+
+TRANSPORT_WORDS = {"plain": "without TLS", "tls": "with TLS in user space", "kernel": "in the kernel"}
+
+
 def _agreement(rows: Sequence[Row]) -> str:
-    """How far the log is off the client, over all engines."""
-    engines = list(dict.fromkeys(row.engine for row in rows))
+    """How far the log is off the client, over all engines and transports."""
     known = [abs(row.difference) for row in rows if row.difference is not None]
     if len(known) < len(rows):
         return "Some responses were never seen to arrive."
-    names = ", ".join(engines[:-1]) + " and " + engines[-1] if len(engines) > 1 else engines[0]
-    drawn = f" Drawn: {engines[0]}." if len(engines) > 1 else ""
+    engines = list(dict.fromkeys(row.engine for row in rows))
+    transports = [TRANSPORT_WORDS[name] for name in dict.fromkeys(row.transport for row in rows)]
     most_ms = max(known) * 1000
-    return f"On {names}, Weir's log is never more than {most_ms:.1f} ms off the client.{drawn}"
+    return (
+        f"On {_list(engines)}, {_list(transports)}, Weir's log is never more than {most_ms:.1f} ms"
+        " off the client."
+    )
 
 
-def chart_svg(rows: Sequence[Row], conditions: str) -> str:
-    """The picture. The first engine's rows are drawn, the others are summed up in words."""
-    drawn = [row for row in rows if row.engine == rows[0].engine]
+def _drawn(rows: Sequence[Row]) -> list[Row]:
+    """The first engine's rows, at the first place that has the transport which matters most."""
+    for transport in ("kernel", "tls", "plain"):
+        chosen = [row for row in rows if row.transport == transport]
+        if chosen:
+            first = chosen[0]
+            return [row for row in chosen if (row.where, row.engine) == (first.where, first.engine)]
+    return []
+
+
+def chart_svg(rows: Sequence[Row]) -> str:
+    """The picture. One engine's rows on one transport are drawn, all are summed up in words."""
+    drawn = _drawn(rows)
+    titles = {"plain": "Weir", "tls": "Weir, TLS 1.3", "kernel": "Weir, TLS 1.3 in the kernel"}
     ours = [(row.size_kb, (row.accepted, row.delivered, row.client)) for row in drawn]
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'
@@ -149,13 +171,13 @@ def chart_svg(rows: Sequence[Row], conditions: str) -> str:
     for kind, words, x in legend:
         parts.append(f'<rect x="{x}" y="82" width="12" height="12" rx="2" class="{kind}"/>')
         parts.append(_text(x + 18, 93, words))
-    parts += _panel(PANEL_LEFTS[0], "Weir", ours)
+    parts += _panel(PANEL_LEFTS[0], titles[drawn[0].transport], ours)
     parts += _panel(
         PANEL_LEFTS[1],
         "The talk, 2021, for comparison: another server and link",
         list(TALK.items()),
     )
     parts.append(_text(28, HEIGHT - 36, _agreement(rows)))
-    parts.append(_text(28, HEIGHT - 16, f"Weir: {conditions}.", "faint"))
+    parts.append(_text(28, HEIGHT - 16, f"Drawn: {drawn[0].engine}, {drawn[0].where}.", "faint"))
     parts.append("</svg>")
     return "\n".join(parts) + "\n"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import dataclasses
 import json
 import os
@@ -24,13 +23,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "lab"))
 sys.path.insert(0, str(HERE))
 from client import Client, Exchange, Mismatch, tls_context  # noqa: E402
-from lab import ROOT, Lab, LabUnavailable, ending_with_us, process_end, root_borrow  # noqa: E402
+from lab import ROOT, Lab, LabUnavailable, priority_raise, process_end, root_borrow  # noqa: E402
+from netem import NetemLab  # noqa: E402
 
 ENGINES = ("io_uring", "epoll", "poll")
 VENDORS = ("openssl", "gnutls", "wolfssl", "mbedtls")
@@ -47,8 +47,7 @@ TOLERANCE_SECONDS = 0.040  # one delayed ACK (Linux)
 PATIENCE_SECONDS = 60.0 if os.environ.get("WEIR_SLOW") else 20.0
 # A host's processors are shared: who is put aside for a while measures nonsense. Bytes are never
 # given a second try, and neither is anything where time is virtual.
-TRIES = 3
-CLONE_NEWNET = 0x40000000
+TRIES = 5
 TCP_ULP = 31
 EXIT_SKIP = 77
 
@@ -110,70 +109,14 @@ def tour(kernels: Sequence[str]) -> list[Cell]:
 # ---- where
 
 
-class Place(Protocol):
-    """Where cells run: a server's side and a client's, with a long link between."""
-
-    server_address: str
-    exact: bool
-
-    def start(self, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]: ...
-    def connect(self, port: int) -> socket.socket: ...
-    def tls_counts(self) -> dict[str, int]: ...
-
-
-def _tls_counts_read() -> dict[str, int]:
-    """How many sockets of this thread's namespace the kernel has ever put TLS on."""
-    try:
-        lines = pathlib.Path("/proc/thread-self/net/tls_stat").read_text().splitlines()
-    except FileNotFoundError:
-        return {}
+def tls_counts(lab: Lab | NetemLab) -> dict[str, int]:
+    """How many sockets on the server's side the kernel has ever put TLS on."""
+    with lab.inside("server"):
+        try:
+            lines = pathlib.Path("/proc/thread-self/net/tls_stat").read_text().splitlines()
+        except FileNotFoundError:
+            return {}
     return {name: int(value) for name, value in map(str.split, lines)}
-
-
-class LabPlace:
-    server_address = f"{Lab.SERVER}:0"
-    exact = False
-
-    def __init__(self, lab: Lab):
-        self._lab = lab
-
-    def start(self, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-        return self._lab.server_exec(command, **options)
-
-    def connect(self, port: int) -> socket.socket:
-        return self._lab.connect(port, timeout=PATIENCE_SECONDS)
-
-    def tls_counts(self) -> dict[str, int]:
-        with self._lab.inside("server"):
-            return _tls_counts_read()
-
-
-class NetemPlace:
-    """A namespace of this process's own, whose loopback device delays."""
-
-    server_address = "127.0.0.1:0"
-    exact = True
-
-    def __init__(self) -> None:
-        if os.geteuid() != 0:
-            raise LabUnavailable("not root")
-        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
-            raise LabUnavailable("network namespaces are not allowed here")
-        one_way_ms = PING_SECONDS * 1000 / 2
-        for command in ("ip link set lo mtu 1500 up",
-                        f"tc qdisc add dev lo root netem delay {one_way_ms:g}ms limit 100000"):
-            done = subprocess.run(command.split(), capture_output=True, text=True, check=False)
-            if done.returncode != 0:
-                raise LabUnavailable(f"no netem here: {command}: {done.stderr.strip()}")
-
-    def start(self, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-        return subprocess.Popen(ending_with_us(command), **options)
-
-    def connect(self, port: int) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS)
-
-    def tls_counts(self) -> dict[str, int]:
-        return _tls_counts_read()
 
 
 def kernel_tls_lacking() -> str | None:
@@ -195,15 +138,15 @@ def kernel_tls_lacking() -> str | None:
 class Peer:
     """peer.c, started; what it says, by the client it says it of."""
 
-    def __init__(self, place: Place, engine: str, pattern: pathlib.Path, scratch: pathlib.Path):
+    def __init__(self, lab: Lab | NetemLab, engine: str, pattern: pathlib.Path, scratch: pathlib.Path):
         scratch.mkdir()
         self.certificate = str(scratch / "certificate.pem")
         self.ports: dict[str, int] = {}
         self.lacking: dict[str, str] = {}
         self._said: dict[str, queue.Queue[dict[str, Any]]] = {}
         self._lock = threading.Lock()
-        command = [str(peer_program()), engine, place.server_address, str(pattern), str(scratch)]
-        self._process = place.start(command, stdout=subprocess.PIPE, text=True)
+        command = [str(peer_program()), engine, f"{lab.SERVER}:0", str(pattern), str(scratch)]
+        self._process = lab.server_exec(command, stdout=subprocess.PIPE, text=True)
         try:
             self._read_ports(engine)
         except BaseException:
@@ -338,11 +281,11 @@ def check_times(exchange: Exchange, writes: list[dict[str, Any]], outcome: Outco
         raise Mistimed(late)
 
 
-def cell_try(place: Place, peer: Peer, cell: Cell, data: Bytes, outcome: Outcome) -> None:
+def cell_try(lab: Lab | NetemLab, peer: Peer, cell: Cell, data: Bytes, outcome: Outcome) -> None:
     """Uploads, downloads, and raises Mismatch or Mistimed."""
-    before = place.tls_counts()
+    before = tls_counts(lab)
     context = tls_context(peer.certificate, cell.version) if cell.vendor else None
-    with Client(place.connect(peer.ports[cell.port_name]), context) as client:
+    with Client(lab.connect(peer.ports[cell.port_name], timeout=PATIENCE_SECONDS), context) as client:
         put = client.exchange(b"put %d\n" % len(data.upload), data.upload,
                               b"right %d\n" % len(data.upload))
         put_writes = peer.writes(client.name)
@@ -351,7 +294,7 @@ def cell_try(place: Place, peer: Peer, cell: Cell, data: Bytes, outcome: Outcome
         get_writes = peer.writes(client.name)
         client.end()
     peer.closed(client.name)
-    check_counts(cell, before, place.tls_counts())
+    check_counts(cell, before, tls_counts(lab))
     for writes in (put_writes, get_writes):
         check_protection(cell, client, writes[-1])
     if [write["end"] for write in get_writes][-1] != len(data.download):
@@ -360,16 +303,16 @@ def cell_try(place: Place, peer: Peer, cell: Cell, data: Bytes, outcome: Outcome
     check_times(get, get_writes, outcome)
 
 
-def cell_run(place: Place, peer: Peer, cell: Cell, data: Bytes) -> Outcome:
+def cell_run(lab: Lab | NetemLab, peer: Peer, cell: Cell, data: Bytes) -> Outcome:
     if cell.port_name in peer.lacking:
         return Outcome("lacking", peer.lacking[cell.port_name])
     if cell.port_name not in peer.ports:
         return Outcome("lacking", f"libweir was built without {cell.vendor}")
     outcome = Outcome("failed")
-    for number in range(1, 2 if place.exact else TRIES + 1):
-        outcome = Outcome("failed", tries=number)
+    for number in range(1, 2 if isinstance(lab, NetemLab) else TRIES + 1):
+        outcome = Outcome("failed", outcome.why, tries=number)
         try:
-            cell_try(place, peer, cell, data, outcome)
+            cell_try(lab, peer, cell, data, outcome)
             outcome.status = "ok"
             return outcome
         except Mistimed as error:
@@ -383,7 +326,7 @@ def cell_run(place: Place, peer: Peer, cell: Cell, data: Bytes) -> Outcome:
 # ---- many cells
 
 
-def engine_run(place: Place, engine: str, cells: Sequence[Cell], folder: pathlib.Path, data: Bytes,
+def engine_run(lab: Lab | NetemLab, engine: str, cells: Sequence[Cell], folder: pathlib.Path, data: Bytes,
                report: Report) -> None:
     """All cells of one engine, on one server."""
     lacking = kernel_tls_lacking()
@@ -394,11 +337,11 @@ def engine_run(place: Place, engine: str, cells: Sequence[Cell], folder: pathlib
                 report(cell, Outcome("lacking", lacking))
                 continue
             try:
-                peer = peer or Peer(place, engine, data.path, folder / engine)
+                peer = peer or Peer(lab, engine, data.path, folder / engine)
             except (OSError, RuntimeError) as error:
                 report(cell, Outcome("failed", str(error)))
                 continue
-            report(cell, cell_run(place, peer, cell, data))
+            report(cell, cell_run(lab, peer, cell, data))
     finally:
         if peer:
             peer.stop()
@@ -407,7 +350,7 @@ def engine_run(place: Place, engine: str, cells: Sequence[Cell], folder: pathlib
 def _lab_run(engine: str, cells: Sequence[Cell], folder: pathlib.Path, data: Bytes,
              report: Report) -> None:
     with Lab(ping_ms=PING_SECONDS * 1000) as lab:
-        engine_run(LabPlace(lab), engine, cells, folder, data, report)
+        engine_run(lab, engine, cells, folder, data, report)
 
 
 def cells_run(cells: Sequence[Cell], netem: bool, report: Report) -> None:
@@ -421,10 +364,11 @@ def cells_run(cells: Sequence[Cell], netem: bool, report: Report) -> None:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="weir-matrix-")))
         data = bytes_make(folder)
         if netem:
-            place = NetemPlace()
+            lab = stack.enter_context(NetemLab(ping_ms=PING_SECONDS * 1000))
             for engine, chosen in by_engine.items():
-                engine_run(place, engine, chosen, folder, data, report)
+                engine_run(lab, engine, chosen, folder, data, report)
             return
+        priority_raise()
         failures: list[BaseException] = []
 
         def run(engine: str) -> None:
@@ -455,7 +399,7 @@ def reporting_in_turns(report: Report) -> Report:
 
 def outcome_words(outcome: Outcome) -> str:
     words = f"off by {outcome.off_seconds * 1000:+.1f} ms, {outcome.off_share * 100:+.2f} %"
-    return words + (f", at try {outcome.tries}" if outcome.tries > 1 else "")
+    return words + (f", at try {outcome.tries}; before: {outcome.why}" if outcome.tries > 1 else "")
 
 
 def report_lines(cell: Cell, outcome: Outcome) -> None:

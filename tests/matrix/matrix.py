@@ -151,7 +151,7 @@ class Table:
         for reason in self._reasons:
             print(f"  ({self._letter(reason)}) {reason}")
         if any(outcome.tries > 1 for outcome in self._place.outcomes.values()):
-            print("  *   at the second or third try: others kept this host's processors busy")
+            print("  *   at a later try: others kept this host's processors busy")
         for number, failure in enumerate(self._failures, 1):
             print(textwrap.fill(f"{self._bad}FAILED {number}{self._plain}: {failure}", 110,
                                 initial_indent="  ", subsequent_indent="      "))
