@@ -2,12 +2,19 @@
 #include "net/offset_map.h"
 
 #include <assert.h>
+#include <stdbool.h>
 #include <string.h>
 
-void weir__offset_map_init(struct weir__offset_map *map)
+#include "core/memory.h"
+
+/* What a response of 100 KB needs. */
+#define MARKS_MIN 8
+
+void weir__offset_map_dispose(struct weir__offset_map *map)
 {
-    map->passed = (struct weir__offset_mark){.wire = 0};
-    map->count = 0;
+    weir__release(map->marks);
+    map->marks = NULL;
+    map->count = map->size = 0;
 }
 
 struct weir__offset_mark weir__offset_map_last(const struct weir__offset_map *map)
@@ -18,14 +25,35 @@ struct weir__offset_mark weir__offset_map_last(const struct weir__offset_map *ma
 /* Keeps the second of each pair: a mark stands for all that lies before it. */
 static void coarsen(struct weir__offset_map *map)
 {
-    for (unsigned i = 0; i < WEIR__OFFSET_MARKS_MAX / 2; i++) {
+    for (unsigned i = 0; i < map->count / 2; i++) {
         uint64_t first = map->marks[2 * i].slack, second = map->marks[2 * i + 1].slack;
 
         map->marks[i] = map->marks[2 * i + 1];
         map->marks[i].slack =
             first > WEIR__OFFSET_WHOLE - second ? WEIR__OFFSET_WHOLE : first + second;
     }
-    map->count = WEIR__OFFSET_MARKS_MAX / 2;
+    map->count /= 2;
+}
+
+/* Returns whether there is room for one more mark. */
+static bool reserve(struct weir__offset_map *map)
+{
+    unsigned size = map->size ? 2 * map->size : MARKS_MIN;
+    struct weir__offset_mark *marks;
+
+    if (map->count < map->size)
+        return true;
+    if (size <= WEIR__OFFSET_MARKS_MAX) {
+        marks = weir__reallocate(map->marks, size * sizeof(*marks));
+        if (marks) {
+            map->marks = marks;
+            map->size = size;
+            return true;
+        }
+    }
+    if (map->count > 0)
+        coarsen(map);
+    return map->count < map->size;
 }
 
 void weir__offset_map_add(struct weir__offset_map *map, uint64_t wire, uint64_t plain,
@@ -35,10 +63,8 @@ void weir__offset_map_add(struct weir__offset_map *map, uint64_t wire, uint64_t 
 
     assert(wire >= last.wire);
     assert(plain >= last.plain);
-    if (plain == last.plain)
+    if (plain == last.plain || !reserve(map))
         return;
-    if (map->count == WEIR__OFFSET_MARKS_MAX)
-        coarsen(map);
     map->marks[map->count++] = (struct weir__offset_mark){wire, plain, slack};
 }
 
@@ -78,5 +104,9 @@ void weir__offset_map_pass(struct weir__offset_map *map, uint64_t wire)
         return;
     map->passed = map->marks[before - 1];
     map->count -= before;
+    if (map->count == 0) {
+        weir__offset_map_dispose(map);
+        return;
+    }
     memmove(map->marks, map->marks + before, map->count * sizeof(map->marks[0]));
 }

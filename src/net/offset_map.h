@@ -4,7 +4,8 @@
 
 /*
  * From offsets of the wire to those of the owner's bytes, where the two differ: TLS has records, and a
- * record tells the peer nothing before its last byte is there. Pure.
+ * record tells the peer nothing before its last byte is there. Pure, but that it takes memory for its marks
+ * while there are any.
  */
 
 #include <stdint.h>
@@ -28,15 +29,16 @@ struct weir__offset_mark {
 /* The bytes up to a mark are all there or of no use: it stands for one record. */
 #define WEIR__OFFSET_WHOLE UINT64_MAX
 
+/* One that is all zeros is empty. */
 struct weir__offset_map {
     struct weir__offset_mark passed; /* the last one that is known to be passed */
-    struct weir__offset_mark marks[WEIR__OFFSET_MARKS_MAX]; /* behind it, in order */
-    unsigned count;
+    struct weir__offset_mark *marks; /* behind it, in order; NULL: there are none */
+    unsigned count, size;
 };
 
-void weir__offset_map_init(struct weir__offset_map *map);
+void weir__offset_map_dispose(struct weir__offset_map *map);
 
-/* Both are at or past those of the last mark. */
+/* Both are at or past those of the last mark. Without memory what is known is coarser. */
 void weir__offset_map_add(struct weir__offset_map *map, uint64_t wire, uint64_t plain,
                           uint64_t slack);
 

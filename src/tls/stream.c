@@ -36,8 +36,7 @@ static void dispose(struct weir__transport *transport)
     weir__tls_session_dispose(&tls->session);
     if (!transport->stream->socket.tls_tx)
         weir__tls_output_taken(&tls->made.output, tls->context, tls->made.output.bytes);
-    if (tls->map)
-        weir__release(tls->map);
+    weir__offset_map_dispose(&tls->map);
     weir__release(tls->server_name);
     weir_tls_context_free(tls->context);
     weir__tls_wipe(tls, sizeof(*tls));

@@ -53,8 +53,7 @@ struct weir__tls_stream {
         struct weir__tls_made made;
         struct weir__tls_kernel_tx kernel_tx;
     };
-    struct weir__offset_map *map;   /* NULL: nothing is under way */
-    struct weir__offset_mark acked; /* where the map begins */
+    struct weir__offset_map map;
     uint8_t control_count;
     bool control_in_flight; /* controls[0] */
     bool wants_kernel_tx, wants_kernel_rx;

@@ -31,32 +31,11 @@
 
 /* ---- how the two kinds of offsets go together ---- */
 
-/* Bytes of the owner's up to `plain` are whole with the wire's up to `wire`. */
-static void mark(struct weir__tls_stream *tls, uint64_t wire, uint64_t plain, uint64_t slack)
-{
-    if (!tls->map) {
-        /* Without memory what is known is coarser, not wrong. */
-        tls->map = weir__allocate(sizeof(*tls->map));
-        if (!tls->map)
-            return;
-        weir__offset_map_init(tls->map);
-        tls->map->passed = tls->acked;
-    }
-    weir__offset_map_add(tls->map, wire, plain, slack);
-}
-
 void weir__tls_acked(struct weir__transport *transport, uint64_t wire)
 {
     struct weir__tls_stream *tls = weir__tls_stream_of(transport);
 
-    if (!tls->map)
-        return;
-    weir__offset_map_pass(tls->map, wire);
-    if (tls->map->count > 0)
-        return;
-    tls->acked = tls->map->passed;
-    weir__release(tls->map);
-    tls->map = NULL;
+    weir__offset_map_pass(&tls->map, wire);
 }
 
 /* Where on the wire the next made byte will lie. */
@@ -72,7 +51,7 @@ uint64_t weir__tls_plain_at(const struct weir__transport *transport, uint64_t wi
     /* Of all that was made here no mark is needed. */
     if (!transport->stream->socket.tls_tx && wire >= made_end(tls))
         return transport->stream->plain_taken;
-    return tls->map ? weir__offset_map_plain(tls->map, wire) : tls->acked.plain;
+    return weir__offset_map_plain(&tls->map, wire);
 }
 
 /* ---- records made here ---- */
@@ -274,7 +253,7 @@ static int seal_next(struct weir__tls_stream *tls)
     weir__tls_output_commit(&tls->made.output, (size_t)size);
     if (weir__stream_sealed(stream, all.bytes, made_end(tls), (uint64_t)size - all.bytes))
         tls->made.stamp_end = made_end(tls);
-    mark(tls, made_end(tls), stream->plain_taken, WEIR__OFFSET_WHOLE);
+    weir__offset_map_add(&tls->map, made_end(tls), stream->plain_taken, WEIR__OFFSET_WHOLE);
     return 0;
 }
 
@@ -379,7 +358,7 @@ bool weir__tls_passed_taken(struct weir__transport *transport, uint64_t bytes, b
 {
     struct weir__tls_stream *tls = weir__tls_stream_of(transport);
     struct weir_stream *stream = transport->stream;
-    struct weir__offset_mark last = tls->map ? weir__offset_map_last(tls->map) : tls->acked;
+    struct weir__offset_mark last = weir__offset_map_last(&tls->map);
     uint64_t plain = stream->plain_taken;
 
     tls->kernel_tx.bytes += bytes;
@@ -388,8 +367,9 @@ bool weir__tls_passed_taken(struct weir__transport *transport, uint64_t bytes, b
     tls->kernel_tx.sequence = sequence;
     if (!closed)
         plain = plain > WEIR__TLS_PLAIN_MAX ? plain - WEIR__TLS_PLAIN_MAX : 0;
-    mark(tls, stream->ledger.accepted, plain > last.plain ? plain : last.plain,
-         WEIR__TLS_PLAIN_MAX + (stream->ledger.accepted - last.wire - bytes));
+    weir__offset_map_add(&tls->map, stream->ledger.accepted,
+                         plain > last.plain ? plain : last.plain,
+                         WEIR__TLS_PLAIN_MAX + (stream->ledger.accepted - last.wire - bytes));
     int error = check_records(tls, sequence);
     if (error)
         weir__stream_end(stream, error, true);
@@ -405,8 +385,8 @@ static void control_taken(struct weir__tls_stream *tls, uint64_t bytes)
     tls->kernel_tx.bytes += bytes;
     tls->kernel_tx.sequence = count_records(tls, true);
     /* It closes the record before it. */
-    mark(tls, tls->base.stream->ledger.accepted, tls->base.stream->plain_taken,
-         WEIR__OFFSET_WHOLE);
+    weir__offset_map_add(&tls->map, tls->base.stream->ledger.accepted,
+                         tls->base.stream->plain_taken, WEIR__OFFSET_WHOLE);
     if (bytes < control.length) {
         weir__stream_end(tls->base.stream, WEIR_EIO, true);
         return;

@@ -4,15 +4,24 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <string.h>
 
 #include <cmocka.h>
 
+#include "support/memory_fail.h"
+
 static struct weir__offset_map map;
+
+static void map_init(void)
+{
+    weir__offset_map_dispose(&map);
+    memset(&map, 0, sizeof(map));
+}
 
 static void an_empty_map_knows_nothing(void **state)
 {
     (void)state;
-    weir__offset_map_init(&map);
+    map_init();
     assert_int_equal(weir__offset_map_plain(&map, 0), 0);
     assert_int_equal(weir__offset_map_plain(&map, UINT64_MAX), 0);
     weir__offset_map_pass(&map, 1000);
@@ -22,7 +31,7 @@ static void an_empty_map_knows_nothing(void **state)
 static void a_record_is_whole_with_its_last_byte(void **state)
 {
     (void)state;
-    weir__offset_map_init(&map);
+    map_init();
     weir__offset_map_add(&map, 122, 100, WEIR__OFFSET_WHOLE);
     weir__offset_map_add(&map, 244, 200, WEIR__OFFSET_WHOLE);
     assert_int_equal(weir__offset_map_plain(&map, 121), 0);
@@ -35,7 +44,7 @@ static void a_record_is_whole_with_its_last_byte(void **state)
 static void records_without_data_leave_no_mark(void **state)
 {
     (void)state;
-    weir__offset_map_init(&map);
+    map_init();
     weir__offset_map_add(&map, 50, 0, WEIR__OFFSET_WHOLE);
     assert_int_equal(map.count, 0);
     weir__offset_map_add(&map, 172, 100, WEIR__OFFSET_WHOLE);
@@ -47,7 +56,7 @@ static void records_without_data_leave_no_mark(void **state)
 static void what_is_passed_is_still_known(void **state)
 {
     (void)state;
-    weir__offset_map_init(&map);
+    map_init();
     weir__offset_map_add(&map, 122, 100, WEIR__OFFSET_WHOLE);
     weir__offset_map_add(&map, 244, 200, WEIR__OFFSET_WHOLE);
     weir__offset_map_add(&map, 366, 300, WEIR__OFFSET_WHOLE);
@@ -67,7 +76,7 @@ static void what_is_passed_is_still_known(void **state)
 static void too_many_marks_are_coarser_and_never_wrong(void **state)
 {
     (void)state;
-    weir__offset_map_init(&map);
+    map_init();
     for (unsigned i = 0; i < 1000; i++) {
         weir__offset_map_add(&map, 122 * (i + 1), 100 * (i + 1), WEIR__OFFSET_WHOLE);
         assert_in_range(map.count, 1, WEIR__OFFSET_MARKS_MAX);
@@ -80,7 +89,7 @@ static void too_many_marks_are_coarser_and_never_wrong(void **state)
 static void between_marks_all_but_the_slack_counts(void **state)
 {
     (void)state;
-    weir__offset_map_init(&map);
+    map_init();
     weir__offset_map_add(&map, 1000, 900, WEIR__OFFSET_WHOLE);
     weir__offset_map_add(&map, 11000, 10000, 1500);
     assert_int_equal(weir__offset_map_plain(&map, 999), 0);
@@ -97,7 +106,7 @@ static void between_marks_all_but_the_slack_counts(void **state)
 static void every_second_mark_is_kept(void **state)
 {
     (void)state;
-    weir__offset_map_init(&map);
+    map_init();
     for (unsigned i = 0; i < WEIR__OFFSET_MARKS_MAX + 1; i++)
         weir__offset_map_add(&map, 122 * (i + 1), 100 * (i + 1), WEIR__OFFSET_WHOLE);
     assert_int_equal(map.count, WEIR__OFFSET_MARKS_MAX / 2 + 1);
@@ -107,17 +116,27 @@ static void every_second_mark_is_kept(void **state)
     assert_int_equal(weir__offset_map_plain(&map, 488), 400);
 }
 
-/* Of the kernel's records: 300 bytes of the wire with 60 that are not the owner's, wherever they are. */
-static void between_marks_the_least_is_known(void **state)
+static void without_memory_less_is_known(void **state)
 {
     (void)state;
-    weir__offset_map_init(&map);
-    weir__offset_map_add(&map, 300, 240, 100);
-    assert_int_equal(weir__offset_map_plain(&map, 100), 0);
-    assert_int_equal(weir__offset_map_plain(&map, 101), 1);
-    assert_int_equal(weir__offset_map_plain(&map, 299), 199);
-    assert_int_equal(weir__offset_map_plain(&map, 300), 240);
-    assert_int_equal(weir__offset_map_last(&map).plain, 240);
+    map_init();
+    memory_fail_at(1);
+    weir__offset_map_add(&map, 122, 100, WEIR__OFFSET_WHOLE);
+    assert_true(memory_fail_happened());
+    assert_int_equal(weir__offset_map_plain(&map, 122), 0);
+    memory_fail_at(0);
+    for (unsigned i = 1; i < 9; i++)
+        weir__offset_map_add(&map, 122 * (i + 1), 100 * (i + 1), WEIR__OFFSET_WHOLE);
+    memory_fail_at(1);
+    weir__offset_map_add(&map, 1220, 1000, WEIR__OFFSET_WHOLE);
+    memory_fail_at(0);
+    assert_int_equal(map.count, 5);
+    assert_int_equal(weir__offset_map_plain(&map, 366), 300);
+    assert_int_equal(weir__offset_map_plain(&map, 1219), 900);
+    assert_int_equal(weir__offset_map_plain(&map, 1220), 1000);
+    weir__offset_map_pass(&map, 1220);
+    assert_null(map.marks);
+    assert_int_equal(weir__offset_map_plain(&map, 1220), 1000);
 }
 
 int main(void)
@@ -130,8 +149,9 @@ int main(void)
         cmocka_unit_test(too_many_marks_are_coarser_and_never_wrong),
         cmocka_unit_test(between_marks_all_but_the_slack_counts),
         cmocka_unit_test(every_second_mark_is_kept),
-        cmocka_unit_test(between_marks_the_least_is_known),
+        cmocka_unit_test(without_memory_less_is_known),
     };
 
+    memory_fail_install();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
