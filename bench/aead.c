@@ -37,8 +37,8 @@ static uint64_t cpu_ns(void)
 }
 
 /* One record of TLS 1.3, by the fewest calls that there are: the content's type is one byte more. */
-static unsigned char *record_seal(EVP_CIPHER_CTX *cipher, uint64_t sequence, const unsigned char *data,
-                                  size_t length, unsigned char *out)
+static unsigned char *record_seal(EVP_CIPHER_CTX *cipher, uint64_t sequence,
+                                  const unsigned char *data, size_t length, unsigned char *out)
 {
     unsigned char nonce[NONCE_BYTES] = {0};
     int taken;
@@ -70,8 +70,8 @@ int main(int argc, char **argv)
     unsigned char *wire = calloc(records, HEADER_BYTES + RECORD_BYTES + 1 + TAG_BYTES);
     EVP_CIPHER_CTX *cipher = EVP_CIPHER_CTX_new();
     if (!plain || !wire || !cipher ||
-        EVP_EncryptInit_ex(cipher, EVP_aes_128_gcm(), NULL, (const unsigned char *)"0123456789abcdef",
-                           NULL) != 1)
+        EVP_EncryptInit_ex(cipher, EVP_aes_128_gcm(), NULL,
+                           (const unsigned char *)"0123456789abcdef", NULL) != 1)
         die("no AES-128-GCM");
 
     uint64_t sequence = 0, count = 0, begin = cpu_ns(), now = begin;

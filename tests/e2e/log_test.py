@@ -239,6 +239,11 @@ class LogTest(unittest.TestCase):
             self.assert_contract(entry)
         return entries
 
+    def dropped_lines(self) -> int:
+        """Where the log's thread gets no processor for long, lines are dropped; each is counted."""
+        said = re.findall(r"(\d+) lines dropped so far", self.server.error_path.read_text())
+        return int(said[-1]) if said else 0
+
     def test_h2load(self) -> None:
         program = support.need_program("h2load")
         said = subprocess.run(
@@ -249,7 +254,7 @@ class LogTest(unittest.TestCase):
         ).stdout
         self.assertIn(f"{LOAD_REQUESTS} succeeded, 0 failed, 0 errored, 0 timeout", said)
         entries = self.settled_log(self.server)
-        self.assertEqual(len(entries), LOAD_REQUESTS)
+        self.assertEqual(len(entries) + self.dropped_lines(), LOAD_REQUESTS)
         self.assertEqual({entry["outcome"] for entry in entries}, {"delivered"})
         self.assertEqual({entry["delivered_bytes"] for entry in entries}, {SIZE})
 
@@ -277,7 +282,7 @@ class LogTest(unittest.TestCase):
         completed = int(re.findall(r"(\d+) requests in", said)[0])
         self.assertGreater(completed, 0)
         entries = self.settled_log(self.server)
-        self.assertGreaterEqual(len(entries), completed)
+        self.assertGreaterEqual(len(entries) + self.dropped_lines(), completed)
         # wrk leaves at most one request on each connection when its time is over.
         self.assertLessEqual(len(entries), completed + 1000)
         undelivered = [entry for entry in entries if entry["outcome"] != "delivered"]

@@ -27,13 +27,14 @@ static int send_at_once(int descriptor, const void *bytes, size_t length)
 static uint8_t *capture(struct engine_fixture *f, size_t count)
 {
     const struct weir__tls_keys keys = ktls_keys(WEIR__TLS_1_3, WEIR__TLS_AES_128_GCM, 1);
-    uint8_t *wire = malloc(count * RECORD_WIRE), plain[RECORD_PLAIN];
+    uint8_t *wire, plain[RECORD_PLAIN];
     struct record send, receive;
     struct ktls_pair k;
 
-    assert_non_null(wire);
     ktls_plain_open(&k, f);
     ktls_attach_one(f, &k.pair.client, WEIR__TLS_TX, &keys);
+    wire = malloc(count * RECORD_WIRE);
+    assert_non_null(wire);
     ktls_receive_init(&receive, f, &k.pair.server, wire, count * RECORD_WIRE);
     record_submit(&receive);
     record_init(&send, f, WEIR__OP_SEND, &k.pair.client);

@@ -144,6 +144,30 @@ static void a_write_is_more_on_the_wire(struct stream_fixture *f)
     assert_true(send.wire_bytes <= 100000 + 40 * 29);
 }
 
+/* How many records a write of 100,000 bytes came to. */
+static uint64_t records_of_a_write(struct stream_fixture *f, size_t overhead)
+{
+    struct send send;
+
+    assert_int_equal(fixture_write(&f->server, &send, stream_pattern, 100000), 0);
+    fixture_await_stage(f, &send, WEIR_STAGE_DELIVERED);
+    assert_int_equal((send.wire_bytes - 100000) % overhead, 0);
+    return (send.wire_bytes - 100000) / overhead;
+}
+
+static void records_are_small_at_first(struct stream_fixture *f)
+{
+    fixture_connect(f);
+    if (f->tls->kernel != WEIR_TLS_KERNEL_OFF)
+        return; /* the kernel makes its own */
+    size_t overhead = weir__tls_session_overhead(&tls_of(&f->server)->session);
+    /* 14 KiB in 11 segments, the rest in full records. */
+    assert_int_equal(records_of_a_write(f, overhead), 11 + 6);
+    assert_int_equal(records_of_a_write(f, overhead), 7);
+    fixture_pass(f, 1100); /* a pause, after which the window is small again */
+    assert_int_equal(records_of_a_write(f, overhead), 11 + 6);
+}
+
 static void a_cut_is_no_end(struct stream_fixture *f)
 {
     fixture_connect(f);
@@ -416,6 +440,7 @@ static void odd_key_updates_are_refused(struct stream_fixture *f)
 static const struct stream_test tls_tests[] = {
     {.name = "the handshake says what it came to", .run = the_handshake_says_what_it_came_to},
     {.name = "a write is more on the wire", .run = a_write_is_more_on_the_wire},
+    {.name = "records are small at first", .run = records_are_small_at_first},
     {.name = "a cut is no end", .run = a_cut_is_no_end},
     {.name = "a cut lets writes end", .run = a_cut_lets_writes_end},
     {.name = "a cut handshake is told", .run = a_cut_handshake_is_told},
