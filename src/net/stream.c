@@ -247,7 +247,7 @@ static void submit_receive(struct weir_stream *stream)
     bool wanted = stream->closing || (stream->reading && !stream->held_first) ||
                   (stream->transport && stream->transport->ops->wants_input(stream->transport));
 
-    if (!wanted || stream->input_ended || stream->receive_op.in_flight)
+    if (!wanted || stream->input_ended || stream->input_lost || stream->receive_op.in_flight)
         return;
     stream->receive_op = (struct weir__op){
         .kind = WEIR__OP_RECEIVE,
@@ -338,6 +338,30 @@ static bool is_settled(const struct weir_stream *stream)
            (stream->write_count == 0 || stream->drop_writes);
 }
 
+/* How long the peer of a transport that failed may take to hear why and to close. */
+#define FAIL_LINGER_MS 1000
+
+static void shorten_closing(struct weir_stream *stream, uint64_t deadline_ms)
+{
+    uint64_t now_ms = weir_loop_now_ns(stream->loop) / NS_PER_MS;
+
+    if (now_ms + deadline_ms < stream->deadline_timer.expires_ms)
+        weir_timer_start(&stream->deadline_timer, deadline_ms);
+}
+
+/*
+ * Closing a socket with bytes that nobody read resets the connection, and may cost the peer what is under way to it.
+ * So the peer has a while to close first, from when it has everything.
+ */
+static void linger_if_lost(struct weir_stream *stream)
+{
+    if (!stream->input_lost || stream->lingering || !stream->shut_done || stream->dying ||
+        (stream->write_count > 0 && !stream->drop_writes))
+        return;
+    stream->lingering = true;
+    shorten_closing(stream, FAIL_LINGER_MS);
+}
+
 static void run(struct weir__deferred *deferred)
 {
     struct weir_stream *stream = WEIR__CONTAINER(deferred, struct weir_stream, deferred);
@@ -355,6 +379,7 @@ static void run(struct weir__deferred *deferred)
     weir__stream_flush(stream);
     if (!stream->dying)
         shut_if_due(stream);
+    linger_if_lost(stream);
     if (is_settled(stream))
         weir__stream_end(stream, 0, false);
     if (stream->dying)
@@ -400,14 +425,6 @@ static bool is_opening(const struct weir_stream *stream)
            (stream->transport && stream->transport->ops->wants_input(stream->transport));
 }
 
-static void shorten_closing(struct weir_stream *stream, uint64_t deadline_ms)
-{
-    uint64_t now_ms = weir_loop_now_ns(stream->loop) / NS_PER_MS;
-
-    if (now_ms + deadline_ms < stream->deadline_timer.expires_ms)
-        weir_timer_start(&stream->deadline_timer, deadline_ms);
-}
-
 void weir_stream_close(struct weir_stream *stream, uint64_t deadline_ms)
 {
     if (deadline_ms == 0)
@@ -427,9 +444,6 @@ void weir_stream_abort(struct weir_stream *stream, int reason)
 }
 
 /* ---- for a transport ---- */
-
-/* How long the peer of a transport that failed may take to hear why and to close. */
-#define FAIL_LINGER_MS 1000
 
 void weir__stream_set_transport(struct weir_stream *stream, struct weir__transport *transport)
 {
@@ -456,6 +470,12 @@ void weir__stream_opened(struct weir_stream *stream)
 void weir__stream_input_done(struct weir_stream *stream)
 {
     stream->end_due = true;
+    weir__stream_defer(stream);
+}
+
+void weir__stream_input_lost(struct weir_stream *stream)
+{
+    stream->input_lost = true;
     weir__stream_defer(stream);
 }
 

@@ -82,11 +82,14 @@ struct weir_stream {
     bool open_to_tell; /* on_open is due */
     bool reading;      /* the owner wants data */
     bool input_ended;  /* the peer's FIN was read */
-    bool end_due;      /* on_end is due behind what is held */
+    bool
+        input_lost; /* nothing more can be read, the FIN neither: the watch says when it has come */
+    bool end_due;   /* on_end is due behind what is held */
     bool end_told;
     bool shut_wanted; /* FIN once the queue is empty */
     bool shut_done;
     bool closing;     /* by the owner, in good order; or by the transport's failure */
+    bool lingering;   /* behind input that is lost */
     bool drop_writes; /* ... with what is queued left unsent */
     bool dying;       /* see above */
     bool reset;       /* end with RST */

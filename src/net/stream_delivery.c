@@ -144,6 +144,8 @@ static void on_watch(struct weir__op *op, const struct weir__completion *complet
     }
     if (completion->result < 0)
         weir__stream_end(stream, (int)completion->result, false);
+    else if (stream->input_lost)
+        stream->input_ended = true;
     weir__stream_defer(stream);
 }
 

@@ -90,6 +90,8 @@ void weir__stream_deliver(struct weir_stream *stream, const uint8_t *data, size_
                           uint64_t arrived_ns);
 /* The peer's end in good order: on_end is due behind what was delivered. */
 void weir__stream_input_done(struct weir_stream *stream);
+/* Nothing more can be read, and the stream is closing: the peer's FIN is not awaited by reading. */
+void weir__stream_input_lost(struct weir_stream *stream);
 /*
  * The connection cannot go on as it should: no more is delivered, and on_close will have `reason`. Writes
  * still go out, unless `drop_writes`; then only what the transport makes does, for a short while.

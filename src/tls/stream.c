@@ -125,15 +125,15 @@ static void attach_rx(struct weir__tls_stream *tls)
         error = stream->engine->ops->socket_tls_attach(stream->engine, &stream->socket,
                                                        WEIR__TLS_RX, &keys);
     weir__tls_wipe(&keys, sizeof(keys));
-    if (!error)
+    if (!error) {
         weir__tls_session_release(session, WEIR__TLS_RX);
-    else if (first)
+    } else if (first) {
         tls->wants_kernel_rx = false;
-    else if (error != WEIR_ENOTSUP)
+    } else if (error != WEIR_ENOTSUP) {
         weir__stream_end(stream, error, true);
-    else {
+    } else {
         /* The peer goes on with a key that this kernel cannot be given: nothing more can be read. */
-        stream->input_ended = true;
+        weir__stream_input_lost(stream);
         weir__tls_stream_end(tls, WEIR_ENOTSUP);
     }
 }
@@ -206,7 +206,7 @@ static bool receive_ended(struct weir__transport *transport, int64_t result)
         if (tls->rx_switching)
             attach_rx(tls);
         else
-            transport->stream->input_ended = true;
+            weir__stream_input_lost(transport->stream);
         return false;
     case WEIR__RECEIVE_BAD_RECORD:
         /* A kernel that cannot change keys tries the next record with the old one. */
@@ -225,7 +225,7 @@ static bool receive_ended(struct weir__transport *transport, int64_t result)
     default:
         return true;
     }
-    transport->stream->input_ended = true;
+    weir__stream_input_lost(transport->stream);
     weir__tls_stream_end(
         tls, weir__tls_session_fail(&tls->session, alert, "a record that the kernel cannot open"));
     return false;
