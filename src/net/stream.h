@@ -56,9 +56,9 @@ struct weir_stream {
     bool send_made;             /* it carries what the transport made */
     bool send_more;             /* more follows it in the same record or segment */
     bool send_unstamped;        /* a write that waits ends with it, but it has no stamp */
-    struct iovec
-        send_parts[WEIR_WRITE_PARTS_MAX]; /* of the send in flight, if it carries one write */
-    struct iovec *send_batch;             /* of the send in flight, if it carries several */
+    struct iovec send_parts
+        [WEIR__TRANSPORT_PARTS_MAX]; /* of the send in flight, if it carries one write or what is made */
+    struct iovec *send_batch;        /* of the send in flight, if it carries several */
     uint64_t queue_bytes_max;
     uint32_t queue_writes_max;
     uint32_t write_count; /* queued or in the ledger */

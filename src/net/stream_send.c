@@ -9,6 +9,8 @@
 #include "core/list.h"
 #include "core/pool.h"
 
+_Static_assert(WEIR__TRANSPORT_PARTS_MAX >= WEIR_WRITE_PARTS_MAX, "one array for either");
+
 static struct weir__pool *batch_pool(struct weir_stream *stream)
 {
     return weir__loop_pool(stream->loop, WEIR__LOOP_POOL_BATCHES,

@@ -33,9 +33,12 @@ enum weir__transport_plan {
     WEIR__TRANSPORT_PASS,    /* the queue is the stream's to send */
 };
 
+/* Parts of one: 9 full records are 128 KB and its head, one more for what did not fit behind the last. */
+#define WEIR__TRANSPORT_PARTS_MAX 10
+
 /* One send of bytes that the transport made. */
 struct weir__transport_send {
-    struct iovec *parts; /* room for WEIR__SEND_PARTS_MAX */
+    struct iovec *parts; /* room for WEIR__TRANSPORT_PARTS_MAX */
     unsigned part_count;
     uint64_t length;
     bool stamp;          /* with it ends a write that waits for SENT or DELIVERED */

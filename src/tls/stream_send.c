@@ -323,6 +323,7 @@ static void take_to_kernel(struct weir__tls_stream *tls)
         tls->wants_kernel_rx = false;
         return;
     }
+    assert(!tls->made.output.first);
     memset(&tls->kernel_tx, 0, sizeof(tls->kernel_tx));
     begin_count(tls, keys);
     weir__tls_session_release(&tls->session, WEIR__TLS_TX);
@@ -431,8 +432,8 @@ void weir__tls_made_taken(struct weir__transport *transport, uint64_t bytes)
 static enum weir__transport_plan plan_output(struct weir__tls_stream *tls,
                                              struct weir__transport_send *send)
 {
-    send->part_count =
-        weir__tls_output_parts(&tls->made.output, send->parts, WEIR_WRITE_PARTS_MAX, &send->length);
+    send->part_count = weir__tls_output_parts(&tls->made.output, send->parts,
+                                              WEIR__TRANSPORT_PARTS_MAX, &send->length);
     send->stamp = tls->made.stamp_end > tls->base.stream->ledger.accepted;
     return WEIR__TRANSPORT_MADE;
 }
