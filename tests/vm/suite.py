@@ -22,12 +22,11 @@ UNIT = ("engine*_test", "io_uring*_test", "stream*_test", "probe_test", "doctor_
 # These wait for acknowledgements and deadlines more than they compute.
 UNIT_DELAY = ("tls_stream_test",)
 UNIT_SANITIZED = ("ktls_*_test", "bio_ktls_test")
-E2E = ("doctor_test", "tls_test")
+E2E = ("doctor_test", "tls_test", "tls_key_update_test")
 E2E_DELAY = ("delivery_test",)
 # Sanitizers run on the newest kernel only, where most code paths are, and without the e2e tests.
 SANITIZED_KERNEL = "new"
-# What differs between TLS libraries does not depend on the kernel: one is enough on the others.
-ALL_LIBRARIES_KERNEL = "new"
+# What differs between TLS libraries and kernels is the business of tls_stream_test and the matrix.
 ONE_LIBRARY = {"WEIR_TLS_VENDORS": "openssl"}
 STEP_SECONDS_MAX = 240.0
 BOOT_SECONDS_MAX = 420.0
@@ -77,11 +76,10 @@ def _scripts(build: Build, folder: str, patterns: tuple[str, ...]) -> Iterator[S
 def boots(every: Build, sanitized: Build | None, only: str = "") -> list[Boot]:
     """The machines to start. The longest comes first: they run side by side."""
     found = []
+    one = every._replace(environment={**every.environment, **ONE_LIBRARY})
     for kernel in reversed(KERNELS):
-        release = every if kernel == ALL_LIBRARIES_KERNEL else every._replace(
-            environment={**every.environment, **ONE_LIBRARY})
-        steps = [*_programs(release, vm=("*_test",), unit=UNIT), *_scripts(release, "vm", ("*_guest_test",)),
-                 *_scripts(release, "e2e", E2E)]
+        steps = [*_programs(every, vm=("*_test",), unit=UNIT), *_scripts(every, "vm", ("*_guest_test",)),
+                 *_scripts(one, "e2e", E2E)]
         if sanitized and kernel == SANITIZED_KERNEL:
             steps += _programs(sanitized, vm=("*_test",), unit=UNIT_SANITIZED)
         found.append(Boot(kernel, "smp", steps))
