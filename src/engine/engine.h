@@ -287,6 +287,9 @@ struct weir__pool *weir__loop_pool(struct weir_loop *loop, enum weir__loop_pool 
 bool weir__loop_hold(struct weir_loop *loop, size_t bytes);
 void weir__loop_unhold(struct weir_loop *loop, size_t bytes);
 
+/* How often the engine has waited: what was submitted since the last time cannot have been completed yet. */
+uint64_t weir__loop_waits(const struct weir_loop *loop);
+
 /* Whether the loop's streams are to record delivery. */
 bool weir__loop_delivery(const struct weir_loop *loop);
 

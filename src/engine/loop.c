@@ -35,6 +35,7 @@ struct weir_loop {
     bool now_is_fresh; /* now_ns was read in this round */
     bool delivery;
     uint64_t held_bytes, held_bytes_max;
+    uint64_t waits; /* so often has the engine waited */
     const char *fallback_reason;
     struct weir__list deferred;
     struct weir__pool pools[WEIR__LOOP_POOLS];
@@ -237,6 +238,7 @@ int weir_loop_run_once(struct weir_loop *loop, int64_t wait_ms)
     uint64_t limit_ns = caller_acted ? 0 : wait_limit_ns(loop, wait_ms);
     loop->now_is_fresh = false;
     int error = loop->engine->ops->wait(loop->engine, limit_ns);
+    loop->waits++;
     run_timers(loop);
     run_posts(loop);
     run_deferred(loop);
@@ -310,6 +312,11 @@ const char *weir_loop_engine_name(const struct weir_loop *loop)
 const char *weir_loop_fallback_reason(const struct weir_loop *loop)
 {
     return loop->fallback_reason;
+}
+
+uint64_t weir__loop_waits(const struct weir_loop *loop)
+{
+    return loop->waits;
 }
 
 bool weir__loop_delivery(const struct weir_loop *loop)

@@ -294,6 +294,19 @@ static int make_records(struct weir__tls_stream *tls)
     return error;
 }
 
+/* Whether so much was made in this round that the rest waits for the next. */
+static bool is_next_rounds(struct weir__tls_stream *tls)
+{
+    struct weir_tls_context *context = tls->context;
+    uint64_t round = weir__loop_waits(tls->base.stream->loop);
+
+    if (context->round != round) {
+        context->round = round;
+        context->round_bytes = 0;
+    }
+    return context->round_bytes >= WEIR__TLS_ROUND_BYTES_MAX;
+}
+
 /* ---- records made by the kernel ---- */
 
 static int attach_tx(struct weir__tls_stream *tls, const struct weir__tls_keys *keys)
@@ -472,9 +485,14 @@ enum weir__transport_plan weir__tls_plan(struct weir__transport *transport,
         take_to_kernel(tls);
     if (stream->socket.tls_tx)
         return plan_kernel(tls, send);
-    if (stream->drop_writes)
+    if (stream->drop_writes || !weir__stream_unsealed(stream))
         return WEIR__TRANSPORT_NOTHING;
+    if (is_next_rounds(tls)) {
+        weir__stream_defer(stream);
+        return WEIR__TRANSPORT_NOTHING;
+    }
     error = make_records(tls);
+    tls->context->round_bytes += tls->made.output.bytes;
     /* What was made before an error goes out first; the error comes again. */
     if (tls->made.output.bytes > 0 && error != WEIR_ETLS && error != WEIR_ENOMEM)
         return plan_output(tls, send);

@@ -168,6 +168,26 @@ static void records_are_small_at_first(struct stream_fixture *f)
     assert_int_equal(records_of_a_write(f, overhead), 11 + 6);
 }
 
+static void what_is_too_much_for_a_round_waits_for_the_next(struct stream_fixture *f)
+{
+    struct weir_tls_context *context;
+    struct send send;
+
+    fixture_connect(f);
+    settle(f);
+    if (f->tls->kernel != WEIR_TLS_KERNEL_OFF)
+        return;
+    context = f->server_context;
+    assert_int_equal(fixture_write(&f->server, &send, stream_pattern, 100000), 0);
+    context->round = weir__loop_waits(f->loop);
+    context->round_bytes = WEIR__TLS_ROUND_BYTES_MAX;
+    weir__stream_flush(f->server.stream);
+    assert_false(f->server.stream->send_op.in_flight);
+    assert_int_equal(tls_of(&f->server)->made.output.bytes, 0);
+    fixture_await_stage(f, &send, WEIR_STAGE_DELIVERED);
+    fixture_await_bytes(f, &f->client, 100000);
+}
+
 static void a_cut_is_no_end(struct stream_fixture *f)
 {
     fixture_connect(f);
@@ -441,6 +461,8 @@ static const struct stream_test tls_tests[] = {
     {.name = "the handshake says what it came to", .run = the_handshake_says_what_it_came_to},
     {.name = "a write is more on the wire", .run = a_write_is_more_on_the_wire},
     {.name = "records are small at first", .run = records_are_small_at_first},
+    {.name = "what is too much for a round waits for the next",
+     .run = what_is_too_much_for_a_round_waits_for_the_next},
     {.name = "a cut is no end", .run = a_cut_is_no_end},
     {.name = "a cut lets writes end", .run = a_cut_lets_writes_end},
     {.name = "a cut handshake is told", .run = a_cut_handshake_is_told},
