@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "net/offset_map.h"
+#include "net/transport.h"
 #include "support/sim_tls.h"
 
 /* How late a time may be, see check_delivered_in_time. */
@@ -199,8 +200,10 @@ static void check_sent(const struct record *record, const struct weir_write_even
                "e%u: sent before it left", end->number);
 }
 
-/* With memory short, or very many records in flight, what is known of TLS's offsets is less than there is. */
-/* Records that are made and not on the wire yet have marks, too. */
+/*
+ * With memory short, or very many records in flight, what is known of TLS's offsets is less than there is. Records that
+ * are made and not on the wire yet have marks, too.
+ */
 static bool is_coarse(const struct end *end)
 {
     return end->wire_out &&
