@@ -113,8 +113,6 @@ void weir__stream_send_init(struct weir_stream *stream, const struct weir_stream
 void weir__stream_flush(struct weir_stream *stream);
 /* No operation is in flight any more: every write that is left is told how it ended. */
 void weir__stream_settle(struct weir_stream *stream);
-/* A send met a shortage, or a check is due: see stream_delivery.c's timer. */
-#define WEIR__SEND_RETRY_MS 10
 
 /* ---- stream_delivery.c ---- */
 

@@ -9,6 +9,9 @@
 #include "core/list.h"
 #include "core/pool.h"
 
+/* A send that met ENOBUFS or ENOMEM is tried again after this; nothing would wake it otherwise. */
+#define SEND_RETRY_MS 10
+
 _Static_assert(WEIR__TRANSPORT_PARTS_MAX >= WEIR_WRITE_PARTS_MAX, "one array for either");
 
 static struct weir__pool *batch_pool(struct weir_stream *stream)
@@ -143,7 +146,7 @@ static void take_sent_bytes(struct weir_stream *stream, uint64_t bytes)
 void weir__stream_retry_later(struct weir_stream *stream)
 {
     stream->send_short = true;
-    weir_timer_start(&stream->check_timer, WEIR__SEND_RETRY_MS);
+    weir_timer_start(&stream->check_timer, SEND_RETRY_MS);
 }
 
 static void on_send(struct weir__op *op, const struct weir__completion *completion)

@@ -6,7 +6,6 @@
 
 #include <weir/error.h>
 
-#include "core/memory.h"
 #include "net/stream.h"
 
 /*

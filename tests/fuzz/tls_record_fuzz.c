@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support/fuzz_input.h"
 #include "support/pieces.h"
 #include "support/tls_craft.h"
 #include "support/tls_toy.h"
@@ -35,37 +36,11 @@ enum step {
 };
 
 struct program {
-    const uint8_t *bytes;
-    size_t left;
+    struct fuzz_input input;
     struct weir__tls_protector seal;
     uint8_t stream[STREAM_MAX];
     size_t length;
 };
-
-static uint8_t take_byte(struct program *program)
-{
-    if (program->left == 0)
-        return 0;
-    program->left--;
-    return *program->bytes++;
-}
-
-static size_t take_number(struct program *program, size_t below)
-{
-    size_t high = take_byte(program);
-    return (high << 8 | take_byte(program)) % below;
-}
-
-/* Returns how many of `count` bytes there are. */
-static size_t take_bytes(struct program *program, size_t count, uint8_t *out)
-{
-    if (count > program->left)
-        count = program->left;
-    memcpy(out, program->bytes, count);
-    program->bytes += count;
-    program->left -= count;
-    return count;
-}
 
 static void step_seal(struct program *program, uint8_t type, const uint8_t *content, size_t length)
 {
@@ -84,9 +59,9 @@ static void step_craft(struct program *program, uint8_t type)
 {
     bool is_1_3 = program->seal.keys.version == WEIR__TLS_1_3;
     uint8_t content[WEIR__TLS_PLAIN_MAX + WEIR__TLS_EXPAND_MAX - 24] = {0};
-    size_t length = take_bytes(program, take_byte(program), content);
+    size_t length = take_bytes(&program->input, take_byte(&program->input), content);
 
-    length += take_number(program, sizeof(content) - length);
+    length += take_number(&program->input, sizeof(content) - length);
     /* In TLS 1.3 only two of 256 have another outer type. */
     if (is_1_3 && type < 254)
         type = WEIR__TLS_APPLICATION_DATA;
@@ -101,32 +76,33 @@ static void step_run(struct program *program)
     uint8_t type;
     size_t at;
 
-    switch (take_byte(program) % STEPS) {
+    switch (take_byte(&program->input) % STEPS) {
     case STEP_RAW:
-        program->length +=
-            take_bytes(program, take_byte(program), program->stream + program->length);
+        program->length += take_bytes(&program->input, take_byte(&program->input),
+                                      program->stream + program->length);
         break;
     case STEP_SEAL:
-        type = take_byte(program);
-        step_seal(program, type, content, take_bytes(program, take_byte(program), content));
+        type = take_byte(&program->input);
+        step_seal(program, type, content,
+                  take_bytes(&program->input, take_byte(&program->input), content));
         break;
     case STEP_LONG:
-        step_seal(program, 0, content, take_number(program, sizeof(content) + 1));
+        step_seal(program, 0, content, take_number(&program->input, sizeof(content) + 1));
         break;
     case STEP_CRAFT:
-        step_craft(program, take_byte(program));
+        step_craft(program, take_byte(&program->input));
         break;
     case STEP_FLIP:
-        at = take_number(program, 65536);
+        at = take_number(&program->input, 65536);
         if (at < program->length)
-            program->stream[program->length - 1 - at] ^= take_byte(program);
+            program->stream[program->length - 1 - at] ^= take_byte(&program->input);
         break;
     case STEP_CUT:
-        at = take_byte(program);
+        at = take_byte(&program->input);
         program->length -= at < program->length ? at : program->length;
         break;
     case STEP_SEQUENCE:
-        program->seal.keys.sequence += (uint64_t)(int8_t)take_byte(program);
+        program->seal.keys.sequence += (uint64_t)(int8_t)take_byte(&program->input);
         break;
     }
 }
@@ -222,14 +198,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct weir__tls_keys keys = {.iv = "weir's nonce", .key = "a key of 32 bytes, or of its 16"};
     uint64_t seed = pieces_seed(data, size);
 
-    program.bytes = data;
-    program.left = size;
+    program.input.bytes = data;
+    program.input.left = size;
     program.length = 0;
-    uint8_t mode = take_byte(&program);
+    uint8_t mode = take_byte(&program.input);
     keys.version = mode % 2 ? WEIR__TLS_1_2 : WEIR__TLS_1_3;
     keys.cipher = WEIR__TLS_AES_128_GCM + mode / 2 % 3;
     check(weir__tls_protector_init(&program.seal, &weir__tls_toy, &keys, true) == 0, "memory");
-    while (program.left > 0 && program.length <= STREAM_MAX - WEIR__TLS_RECORD_MAX)
+    while (program.input.left > 0 && program.length <= STREAM_MAX - WEIR__TLS_RECORD_MAX)
         step_run(&program);
     weir__tls_protector_dispose(&program.seal);
 

@@ -15,6 +15,7 @@
 
 #include <weir/error.h>
 
+#include "support/fuzz_input.h"
 #include "support/pieces.h"
 #include "support/tls_session_end.h"
 #include "support/tls_toy.h"
@@ -35,8 +36,7 @@ enum step {
 };
 
 struct program {
-    const uint8_t *bytes;
-    size_t left;
+    struct fuzz_input input;
     struct session_end *peer;
     uint8_t stream[STREAM_MAX];
     size_t length;
@@ -48,30 +48,6 @@ static void check(bool condition, const char *what)
         return;
     fprintf(stderr, "%s\n", what);
     abort();
-}
-
-static uint8_t take_byte(struct program *program)
-{
-    if (program->left == 0)
-        return 0;
-    program->left--;
-    return *program->bytes++;
-}
-
-static size_t take_number(struct program *program, size_t below)
-{
-    size_t high = take_byte(program);
-    return (high << 8 | take_byte(program)) % below;
-}
-
-static size_t take_bytes(struct program *program, size_t count, uint8_t *out)
-{
-    if (count > program->left)
-        count = program->left;
-    memcpy(out, program->bytes, count);
-    program->bytes += count;
-    program->left -= count;
-    return count;
 }
 
 /* ---- what the peer writes ---- */
@@ -91,7 +67,7 @@ static void write_record(struct program *program, uint8_t type, const uint8_t *c
 
 static void write_update(struct program *program)
 {
-    const uint8_t message[] = {24, 0, 0, 1, take_byte(program) & 1};
+    const uint8_t message[] = {24, 0, 0, 1, take_byte(&program->input) & 1};
     struct weir__tls_keys keys;
 
     write_record(program, 2, message, sizeof(message));
@@ -105,22 +81,23 @@ static void step_run(struct program *program)
     size_t length;
     uint8_t type;
 
-    switch (take_byte(program) % STEPS) {
+    switch (take_byte(&program->input) % STEPS) {
     case STEP_RAW:
-        program->length +=
-            take_bytes(program, take_byte(program), program->stream + program->length);
+        program->length += take_bytes(&program->input, take_byte(&program->input),
+                                      program->stream + program->length);
         break;
     case STEP_RECORD:
-        type = take_byte(program);
-        write_record(program, type, content, take_bytes(program, take_byte(program), content));
+        type = take_byte(&program->input);
+        write_record(program, type, content,
+                     take_bytes(&program->input, take_byte(&program->input), content));
         break;
     case STEP_LONG:
-        write_record(program, 3, content, take_number(program, sizeof(content) + 1));
+        write_record(program, 3, content, take_number(&program->input, sizeof(content) + 1));
         break;
     case STEP_REPEAT:
-        type = take_byte(program);
-        unsigned times = take_byte(program) % 64;
-        length = take_bytes(program, take_byte(program) % 16, content);
+        type = take_byte(&program->input);
+        unsigned times = take_byte(&program->input) % 64;
+        length = take_bytes(&program->input, take_byte(&program->input) % 16, content);
         for (; times > 0; times--)
             write_record(program, type, content, length);
         break;
@@ -128,12 +105,12 @@ static void step_run(struct program *program)
         write_update(program);
         break;
     case STEP_FLIP:
-        length = take_number(program, 65536);
+        length = take_number(&program->input, 65536);
         if (length < program->length)
-            program->stream[program->length - 1 - length] ^= take_byte(program);
+            program->stream[program->length - 1 - length] ^= take_byte(&program->input);
         break;
     case STEP_CUT:
-        length = take_byte(program);
+        length = take_byte(&program->input);
         program->length -= length < program->length ? length : program->length;
         break;
     }
@@ -250,23 +227,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint64_t seed = pieces_seed(data, size);
     struct setup setup;
 
-    program.bytes = data;
-    program.left = size;
+    program.input.bytes = data;
+    program.input.left = size;
     program.length = 0;
-    uint8_t mode = take_byte(&program);
+    uint8_t mode = take_byte(&program.input);
     setup.options.version = mode & 1 ? WEIR__TLS_1_2 : WEIR__TLS_1_3;
     setup.options.tickets = mode >> 1 & 1;
     setup.server = mode >> 2 & 1;
     setup.options.cipher = (enum weir__tls_cipher)(WEIR__TLS_AES_128_GCM + (mode >> 3) % 3);
-    setup.damage_at = take_number(&program, 4096);
-    setup.damage = take_byte(&program);
+    setup.damage_at = take_number(&program.input, 4096);
+    setup.damage = take_byte(&program.input);
     struct session_end *end = &ends[setup.server], *peer = &ends[!setup.server];
     if (!connect(&setup)) {
         disconnect();
         return 0;
     }
     program.peer = peer;
-    while (program.left > 0 && program.length <= STREAM_MAX - WEIR__TLS_RECORD_MAX)
+    while (program.input.left > 0 && program.length <= STREAM_MAX - WEIR__TLS_RECORD_MAX)
         step_run(&program);
 
     struct outcome whole = read_stream(end, program.stream, &program.length, 1);
