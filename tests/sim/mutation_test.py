@@ -79,7 +79,7 @@ MUTANTS = [
     ("a failing write claims what was accepted", DELIVERY,
      ".bytes = bytes_before(write, plain_at(stream, stream->ledger.acked)),", ".bytes = write->taken,"),
     ("a short send meets no second try", SEND,
-     "weir_timer_start(&stream->check_timer, WEIR__SEND_RETRY_MS);", ";"),
+     "weir_timer_start(&stream->check_timer, SEND_RETRY_MS);", ";"),
     ("a stage is told twice", DELIVERY, "write->stages &= (uint8_t)~event->stage;", ";"),
     ("a write begins one byte late", QUEUE, "write->start = at->plain;", "write->start = at->plain + 1;"),
     ("what was taken is sent again", QUEUE, "uint64_t skip = write->taken;", "uint64_t skip = 0;"),
