@@ -4,11 +4,13 @@
 
 #include <stdint.h>
 
+#include <weir/send.h>
 #include <weir/visibility.h>
 
 /**
- * The stages of one write, as bits. Today they happen in this order; a later version may release
- * memory after it was sent or delivered (zero copy), so do not count on `released` coming second.
+ * The stages of one write, as bits. They happen in this order, but for RELEASED: with zero copy the kernel
+ * sends from the caller's memory, and is done with it about when the peer has acknowledged it, be that before
+ * or after DELIVERED is told.
  */
 enum weir_stage {
     WEIR_STAGE_ACCEPTED = 1 << 0,  /**< the kernel took the last byte: what write() calls done */
@@ -47,6 +49,11 @@ struct weir_write_event {
     uint64_t accepted_bytes;
     /** What these are on the wire: more with TLS, whose records have headers and tags. */
     uint64_t wire_bytes;
+    /**
+     * Bits of enum weir_send_way, of what the kernel has taken so far. Whether it is ZEROCOPY or COPIED is known with
+     * RELEASED; before 
+     */
+    unsigned ways;
     /** For FAILED, why: WEIR_ERESET, WEIR_ETIMEDOUT, WEIR_EABORTED, WEIR_ETRUNCATED, ...; else 0.
      */
     int error;

@@ -22,6 +22,18 @@ enum weir_engine_kind {
     WEIR_ENGINE_POLL,     /**< POSIX */
 };
 
+/** Whether memory is sent without copying it first (MSG_ZEROCOPY, IORING_OP_SEND_ZC). */
+enum weir_zerocopy {
+    /**
+     * Where it pays: big writes, over devices that really do without the copy, and as long as not too much
+     * memory waits for acknowledgements. Never slower than OFF.
+     */
+    WEIR_ZEROCOPY_AUTO,
+    WEIR_ZEROCOPY_OFF,
+    /** Big writes always, whatever the device makes of it. WEIR_ENOTSUP where the system has none. */
+    WEIR_ZEROCOPY_ON,
+};
+
 #define WEIR_RECEIVE_BYTES_MAX   (16u << 20)
 #define WEIR_RECEIVE_BUFFERS_MAX 32768u /**< of a buffer ring (Linux, io_uring/kbuf.c) */
 
@@ -48,6 +60,13 @@ struct weir_loop_options {
      * all of them. A stream that would bring more is reset, with WEIR_ENOBUFS. Default 64 MiB.
      */
     uint64_t held_bytes_max;
+    /** Default AUTO. Streams whose TLS is the kernel's, and files, are not concerned: those send so anyway. */
+    enum weir_zerocopy zerocopy;
+    /**
+     * Bytes of writes, and of records that TLS made, that may be pinned by zero copy at a time; what is more is copied.
+     * Default 64 MiB. A user without CAP_IPC_LOCK may have less (RLIMIT_MEMLOCK): then the kernel's bound holds.
+     */
+    uint64_t pinned_bytes_max;
 };
 
 /** Fills in the defaults: engine AUTO, delivery on. */

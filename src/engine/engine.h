@@ -16,8 +16,12 @@
  * SEND_FILE; watcher: WATCH) is in flight on a socket. An operation may be submitted again from its
  * own final completion.
  *  4. The op, and all that it points at, stays where it is until its final completion.
- *  5. `socket_close` and `socket_reset` need a socket with no operation in flight.
+ *  5. `socket_close` and `socket_reset` need a socket with no operation in flight and no pin held.
  *  6. All calls but `wake` are for the loop's thread.
+ *  7. A pin that a SEND brought is released exactly once, from inside `wait`, after the final completion of
+ *     that SEND. Until then the memory that the send's parts name stays as it is, and may not be changed:
+ *     the peer may still be sent it, again too. That is a round trip at least, and the connection's life at
+ *     most; neither `cancel` nor the end of the connection makes it sooner, `socket_abort` does.
  */
 
 #include <stdbool.h>
@@ -107,6 +111,22 @@ typedef void (*weir__complete_fn)(struct weir__op *op, const struct weir__comple
 #define WEIR__OP_PRIVATE_BYTES     160
 #define WEIR__SOCKET_PRIVATE_BYTES 64
 
+/* How it went with the memory of a SEND that brought a pin. */
+enum weir__pin_result {
+    WEIR__PIN_USED,   /* the device read it where it lay */
+    WEIR__PIN_COPIED, /* the kernel copied it after all, on its way: this route has no zero copy */
+    WEIR__PIN_REFUSED, /* copied by the call: no memory for more, or no more may be locked (ENOBUFS, ENOMEM) */
+    WEIR__PIN_UNSENT, /* the send took nothing */
+};
+
+#define WEIR__PIN_PRIVATE_BYTES 64
+
+struct weir__pin {
+    /* Runs once, see rule 7; may free the pin. */
+    void (*released)(struct weir__pin *pin, enum weir__pin_result result);
+    _Alignas(max_align_t) unsigned char engine_private[WEIR__PIN_PRIVATE_BYTES];
+};
+
 struct weir__op {
     enum weir__op_kind kind;
     bool in_flight; /* the engine's to write: from submit until the final completion begins */
@@ -121,11 +141,18 @@ struct weir__op {
             unsigned part_count;
             unsigned flags;
             uint8_t record_type; /* kernel TLS: of a record that is no application data, else 0 */
+            /*
+             * Zero copy: the kernel is to send the parts' memory from where it lies. It does where it can,
+             * and else copies at once; `pin` says which, and until when the memory is in use. NULL: copy.
+             * Never on a socket with `tls_tx`.
+             */
+            struct weir__pin *pin;
         } send;
         struct {
             int file;
             uint64_t offset;
             uint64_t length;
+            size_t piece; /* of it, for one call of the system's; 0 = as much as there is */
             unsigned flags;
         } send_file;
     };
@@ -148,6 +175,7 @@ struct weir__socket {
     /* What the handshake put into the kernel's count of acknowledged bytes; the engine's to write. */
     uint8_t handshake_bytes;
     struct weir__op *reader, *writer, *watcher; /* in flight; the engine's to write */
+    unsigned pins;                              /* held; the engine's to write */
     _Alignas(max_align_t) unsigned char engine_private[WEIR__SOCKET_PRIVATE_BYTES];
 };
 
@@ -212,6 +240,11 @@ struct weir__engine_ops {
     /* Closes: in good order, or with a RST that discards what the kernel still holds. */
     void (*socket_close)(struct weir__engine *engine, struct weir__socket *socket);
     void (*socket_reset)(struct weir__engine *engine, struct weir__socket *socket);
+    /*
+     * Resets the connection, as socket_reset does, but keeps the handle, so that what pins hold can be
+     * released, soon. No operation is in flight, and none may follow. Again is harmless.
+     */
+    void (*socket_abort)(struct weir__engine *engine, struct weir__socket *socket);
     /* Returns 0 or WEIR_ENOTSUP. Works on a connection that died, too. */
     int (*socket_info)(struct weir__engine *engine, struct weir__socket *socket,
                        struct weir__socket_info *info);
@@ -238,6 +271,16 @@ struct weir__engine_ops {
     /* Reads a file for a transport that sends its bytes in another form. Bytes, 0 at the file's end, or WEIR_EIO. */
     int64_t (*file_read)(struct weir__engine *engine, int file, uint64_t offset, void *data,
                          size_t length);
+    /* Whether a SEND's pin can be of use at all here; tried, once for the process. */
+    bool (*can_zerocopy)(struct weir__engine *engine);
+    /*
+     * Memory from which many SENDs with pins will come: an engine that can has the kernel map it once rather than
+     * for each (io_uring_register(2), fixed buffers). Returns 0, or WEIR_ENOTSUP, WEIR_ENOMEM or
+     * WEIR_ENOBUFS where that cannot be had: such SENDs work all the same. `bytes` is at least 1; pieces do
+     * not overlap. `memory_unregister` needs the same `memory`, registered, no part of which a pin holds.
+     */
+    int (*memory_register)(struct weir__engine *engine, void *memory, size_t bytes);
+    void (*memory_unregister)(struct weir__engine *engine, void *memory);
     /* Return 0 or WEIR_EIO. */
     int (*socket_local)(struct weir__engine *engine, const struct weir__socket *socket,
                         struct weir_address *address);
@@ -278,6 +321,7 @@ enum weir__loop_pool {
     WEIR__LOOP_POOL_STREAMS,
     WEIR__LOOP_POOL_WRITES,
     WEIR__LOOP_POOL_BATCHES,
+    WEIR__LOOP_POOL_PINNED,
     WEIR__LOOP_POOLS,
 };
 struct weir__pool *weir__loop_pool(struct weir_loop *loop, enum weir__loop_pool which,
@@ -289,6 +333,10 @@ void weir__loop_unhold(struct weir_loop *loop, size_t bytes);
 
 /* How often the engine has waited: what was submitted since the last time cannot have been completed yet. */
 uint64_t weir__loop_waits(const struct weir_loop *loop);
+
+struct weir__send_policy;
+/* How the loop's streams send, and what is known of that. */
+struct weir__send_policy *weir__loop_send_policy(struct weir_loop *loop);
 
 /* Whether the loop's streams are to record delivery. */
 bool weir__loop_delivery(const struct weir_loop *loop);

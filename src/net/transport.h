@@ -43,6 +43,11 @@ struct weir__transport_send {
     uint64_t length;
     bool stamp;          /* with it ends a write that waits for SENT or DELIVERED */
     uint8_t record_type; /* kernel TLS: a control record, else 0 */
+    /*
+     * What the parts lie in, one for each, which may be pinned: see made_held.
+     */
+    void *held[WEIR__TRANSPORT_PARTS_MAX];
+    bool may_pin;
 };
 
 struct weir__transport_ops {
@@ -60,6 +65,12 @@ struct weir__transport_ops {
                                       struct weir__transport_send *plan);
     /* The kernel took `bytes` of what was MADE; the stream has counted them. */
     void (*made_taken)(struct weir__transport *transport, uint64_t bytes);
+    /*
+     * For a send with `may_pin`: the kernel is to send from what `held` names, or has no more use for it. `made_held`
+     * comes before the send is submitted, `made_released` after made_taken. One thing may be held by several sends.
+     */
+    void (*made_held)(struct weir__transport *transport, void *const *held, unsigned count);
+    void (*made_released)(struct weir__transport *transport, void *const *held, unsigned count);
     /*
      * The kernel took `bytes` of what was to PASS; `closed`: all that the send asked for, and no more follows
      * in the same record. Counts in the ledger what that came to on the wire. Returns whether the record is
