@@ -19,6 +19,8 @@
 struct weir__tls_buffer {
     struct weir__tls_buffer *next;
     uint32_t start, end;
+    uint32_t pins; /* sends that have pinned it */
+    bool taken;    /* the kernel has all of it: it is given back when nothing pins it */
     uint8_t data[WEIR__TLS_BUFFER_BYTES];
 };
 

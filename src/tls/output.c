@@ -18,6 +18,8 @@ uint8_t *weir__tls_output_reserve(struct weir__tls_output *output, struct weir_t
             return NULL;
         buffer->next = NULL;
         buffer->start = buffer->end = 0;
+        buffer->pins = 0;
+        buffer->taken = false;
         if (output->last)
             output->last->next = buffer;
         else
@@ -52,7 +54,7 @@ int weir__tls_output_append(struct weir__tls_output *output, struct weir_tls_con
 }
 
 unsigned weir__tls_output_parts(const struct weir__tls_output *output, struct iovec *parts,
-                                unsigned parts_max, uint64_t *length)
+                                void **held, unsigned parts_max, uint64_t *length)
 {
     unsigned count = 0;
 
@@ -61,6 +63,7 @@ unsigned weir__tls_output_parts(const struct weir__tls_output *output, struct io
          buffer = buffer->next) {
         if (buffer->end == buffer->start)
             continue;
+        held[count] = buffer;
         parts[count++] = (struct iovec){.iov_base = buffer->data + buffer->start,
                                         .iov_len = buffer->end - buffer->start};
         *length += buffer->end - buffer->start;
@@ -85,6 +88,25 @@ void weir__tls_output_taken(struct weir__tls_output *output, struct weir_tls_con
         output->first = buffer->next;
         if (!output->first)
             output->last = NULL;
-        weir__tls_buffer_give(context, buffer);
+        buffer->taken = true;
+        if (buffer->pins == 0)
+            weir__tls_buffer_give(context, buffer);
+    }
+}
+
+void weir__tls_output_hold(void *const *held, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        ((struct weir__tls_buffer *)held[i])->pins++;
+}
+
+void weir__tls_output_release(struct weir_tls_context *context, void *const *held, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct weir__tls_buffer *buffer = held[i];
+
+        assert(buffer->pins > 0);
+        if (--buffer->pins == 0 && buffer->taken)
+            weir__tls_buffer_give(context, buffer);
     }
 }

@@ -439,13 +439,25 @@ void weir__tls_made_taken(struct weir__transport *transport, uint64_t bytes)
         output_taken(tls, bytes);
 }
 
+void weir__tls_made_held(struct weir__transport *transport, void *const *held, unsigned count)
+{
+    (void)transport;
+    weir__tls_output_hold(held, count);
+}
+
+void weir__tls_made_released(struct weir__transport *transport, void *const *held, unsigned count)
+{
+    weir__tls_output_release(weir__tls_stream_of(transport)->context, held, count);
+}
+
 /* ---- what is sent next ---- */
 
 static enum weir__transport_plan plan_output(struct weir__tls_stream *tls,
                                              struct weir__transport_send *send)
 {
-    send->part_count = weir__tls_output_parts(&tls->made.output, send->parts,
+    send->part_count = weir__tls_output_parts(&tls->made.output, send->parts, send->held,
                                               WEIR__TRANSPORT_PARTS_MAX, &send->length);
+    send->may_pin = true;
     send->stamp = tls->made.stamp_end > tls->base.stream->ledger.accepted;
     return WEIR__TRANSPORT_MADE;
 }

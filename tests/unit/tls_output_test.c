@@ -47,8 +47,9 @@ static int end(void **state)
 static void assert_front(size_t at, size_t length)
 {
     struct iovec parts[8];
+    void *held[8];
     uint64_t listed;
-    unsigned count = weir__tls_output_parts(&output, parts, 8, &listed);
+    unsigned count = weir__tls_output_parts(&output, parts, held, 8, &listed);
     size_t seen = 0;
 
     for (unsigned i = 0; i < count; i++) {
@@ -87,11 +88,12 @@ static void bytes_come_out_as_they_went_in(void **state)
 static void few_parts_list_the_front_alone(void **state)
 {
     struct iovec parts[2];
+    void *held[2];
     uint64_t length;
 
     (void)state;
     assert_int_equal(weir__tls_output_append(&output, context, bytes, BIG), 0);
-    assert_int_equal(weir__tls_output_parts(&output, parts, 2, &length), 2);
+    assert_int_equal(weir__tls_output_parts(&output, parts, held, 2, &length), 2);
     assert_int_equal(length, 2 * WEIR__TLS_BUFFER_BYTES);
 }
 
@@ -134,6 +136,30 @@ static void buffers_are_used_again(void **state)
     assert_int_equal(context->free_buffer_count, 0);
 }
 
+static void what_is_held_goes_back_when_the_last_send_lets_go(void **state)
+{
+    struct iovec parts[3];
+    void *held[3];
+    uint64_t length;
+
+    (void)state;
+    assert_int_equal(weir__tls_output_append(&output, context, bytes, BIG), 0);
+    assert_int_equal(weir__tls_output_parts(&output, parts, held, 3, &length), 3);
+    weir__tls_output_hold(held, 3);
+    /* A send that took all of one and half of the next; then another with that next one. */
+    weir__tls_output_taken(&output, context, WEIR__TLS_BUFFER_BYTES + 100);
+    assert_int_equal(context->free_buffer_count, 0);
+    weir__tls_output_hold(held + 1, 1);
+    weir__tls_output_taken(&output, context, WEIR__TLS_BUFFER_BYTES - 100);
+    assert_int_equal(context->free_buffer_count, 0);
+    weir__tls_output_release(context, held, 3);
+    assert_int_equal(context->free_buffer_count, 1);
+    weir__tls_output_release(context, held + 1, 1);
+    assert_int_equal(context->free_buffer_count, 2);
+    /* The third is the output's still. */
+    assert_front(2 * WEIR__TLS_BUFFER_BYTES, BIG - 2 * WEIR__TLS_BUFFER_BYTES);
+}
+
 static void memory_that_is_out_is_said(void **state)
 {
     (void)state;
@@ -155,6 +181,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(few_parts_list_the_front_alone, begin, end),
         cmocka_unit_test_setup_teardown(what_is_reserved_is_in_one_piece, begin, end),
         cmocka_unit_test_setup_teardown(a_reservation_that_is_not_used_is_passed_over, begin, end),
+        cmocka_unit_test_setup_teardown(what_is_held_goes_back_when_the_last_send_lets_go, begin, end),
         cmocka_unit_test_setup_teardown(buffers_are_used_again, begin, end),
         cmocka_unit_test_setup_teardown(memory_that_is_out_is_said, begin, end),
     };
