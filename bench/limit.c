@@ -8,6 +8,8 @@
  *   limit PORT FILE LOOP CALL PIECE
  *
  * LOOP   epoll, or io_uring (multishot accept and receive, a buffer ring, one submission per round)
+ *        io_uring-single  each accept and receive asked for anew; one submission per round
+ *        io_uring-each    the same, and one submission per operation: readiness calls put one for one
  * CALL   send             header and body from memory
  *        sendfile         the header by send, the body by sendfile
  *        sendfile-more    the same, the header with MSG_MORE
@@ -184,6 +186,8 @@ static void epoll_run(int listener)
 
 enum { URING_ACCEPT, URING_RECEIVE, URING_SEND, URING_POLL };
 
+/* How the ring is used: as it is meant to be, as a queue of single requests, or as a way to make calls. */
+static enum { URING_MULTISHOT, URING_SINGLE, URING_EACH } uring_use;
 static struct io_uring uring;
 static struct io_uring_buf_ring *buffers;
 static char *buffer_memory;
@@ -201,15 +205,37 @@ static struct io_uring_sqe *uring_entry(unsigned kind, int descriptor)
     return entry;
 }
 
+/* The entry is filled in. */
+static void uring_push(void)
+{
+    if (uring_use == URING_EACH)
+        io_uring_submit(&uring);
+}
+
+static void uring_accept(int listener)
+{
+    struct io_uring_sqe *entry = uring_entry(URING_ACCEPT, listener);
+    entry->opcode = IORING_OP_ACCEPT;
+    entry->ioprio = uring_use == URING_MULTISHOT ? IORING_ACCEPT_MULTISHOT : 0;
+    entry->accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+    uring_push();
+}
+
 static void uring_receive(int descriptor)
 {
     struct io_uring_sqe *entry = uring_entry(URING_RECEIVE, descriptor);
     entry->opcode = IORING_OP_RECV;
-    entry->ioprio = IORING_RECV_MULTISHOT;
-    entry->flags = IOSQE_BUFFER_SELECT;
+    if (uring_use == URING_MULTISHOT) {
+        entry->ioprio = IORING_RECV_MULTISHOT;
+        entry->flags = IOSQE_BUFFER_SELECT;
+    } else {
+        entry->addr = (uintptr_t)(buffer_memory + (size_t)descriptor * RECEIVE_BYTES);
+        entry->len = RECEIVE_BYTES;
+    }
+    uring_push();
 }
 
-/* A response by submission: the small one posts no completion unless it fails. */
+/* A response by submission: but for URING_EACH its last piece posts no completion unless it fails. */
 static void uring_send(int descriptor)
 {
     size_t sent = sent_by_descriptor[descriptor], length = piece_length(sent);
@@ -218,10 +244,22 @@ static void uring_send(int descriptor)
     entry->addr = (uintptr_t)(response.bytes + sent);
     entry->len = (uint32_t)length;
     entry->msg_flags = MSG_NOSIGNAL | MSG_WAITALL;
-    if (sent + length == response.length) {
+    if (sent + length == response.length && uring_use != URING_EACH) {
         entry->flags = IOSQE_CQE_SKIP_SUCCESS;
         sent_by_descriptor[descriptor] = 0;
     }
+    uring_push();
+}
+
+static void uring_sent(int descriptor, int length)
+{
+    if (length <= 0)
+        return;
+    sent_by_descriptor[descriptor] += (size_t)length;
+    if (sent_by_descriptor[descriptor] == response.length)
+        sent_by_descriptor[descriptor] = 0;
+    else
+        uring_send(descriptor);
 }
 
 static void uring_respond(int descriptor)
@@ -232,6 +270,7 @@ static void uring_respond(int descriptor)
         struct io_uring_sqe *entry = uring_entry(URING_POLL, descriptor);
         entry->opcode = IORING_OP_POLL_ADD;
         entry->poll32_events = POLLOUT;
+        uring_push();
     }
 }
 
@@ -257,6 +296,8 @@ static void uring_complete(const struct io_uring_cqe *completion)
     int descriptor = (int)(uint32_t)completion->user_data;
     switch (completion->user_data >> 32) {
     case URING_ACCEPT:
+        if (!(completion->flags & IORING_CQE_F_MORE))
+            uring_accept(descriptor);
         if (completion->res >= 0 && completion->res < CONNECTIONS_MAX) {
             sent_by_descriptor[completion->res] = 0;
             uring_receive(completion->res);
@@ -266,10 +307,7 @@ static void uring_complete(const struct io_uring_cqe *completion)
         uring_received(descriptor, completion);
         break;
     case URING_SEND:
-        if (completion->res > 0) {
-            sent_by_descriptor[descriptor] += (size_t)completion->res;
-            uring_send(descriptor);
-        }
+        uring_sent(descriptor, completion->res);
         break;
     case URING_POLL:
         uring_respond(descriptor);
@@ -277,8 +315,14 @@ static void uring_complete(const struct io_uring_cqe *completion)
     }
 }
 
-static void uring_buffers_register(void)
+static void uring_buffers_make(void)
 {
+    if (uring_use != URING_MULTISHOT) { /* each connection has its own */
+        buffer_memory = malloc((size_t)CONNECTIONS_MAX * RECEIVE_BYTES);
+        if (buffer_memory == NULL)
+            die("malloc");
+        return;
+    }
     size_t ring_bytes = RECEIVE_BUFFERS * sizeof(struct io_uring_buf);
     buffers = aligned_alloc(4096, ring_bytes);
     buffer_memory = malloc(RECEIVE_BUFFERS * RECEIVE_BYTES);
@@ -296,16 +340,14 @@ static void uring_buffers_register(void)
 
 static void uring_run(int listener)
 {
-    struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER |
-                                              IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE,
+    unsigned deferred = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+    struct io_uring_params params = {.flags = IORING_SETUP_CQSIZE |
+                                              (uring_use == URING_EACH ? 0 : deferred),
                                      .cq_entries = CONNECTIONS_MAX};
     if (io_uring_queue_init_params(1024, &uring, &params) != 0)
         die("io_uring");
-    uring_buffers_register();
-    struct io_uring_sqe *entry = uring_entry(URING_ACCEPT, listener);
-    entry->opcode = IORING_OP_ACCEPT;
-    entry->ioprio = IORING_ACCEPT_MULTISHOT;
-    entry->accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+    uring_buffers_make();
+    uring_accept(listener);
     for (;;) {
         io_uring_submit_and_wait(&uring, 1);
         struct io_uring_cqe *completion;
@@ -322,8 +364,9 @@ static void uring_run(int listener)
 int main(int argc, char **argv)
 {
     static const char *const calls[] = {"send", "sendfile", "sendfile-more", "submit"};
+    static const char *const loops[] = {"io_uring", "io_uring-single", "io_uring-each"};
     if (argc != 6) {
-        fprintf(stderr, "usage: limit PORT FILE epoll|io_uring CALL PIECE\n");
+        fprintf(stderr, "usage: limit PORT FILE LOOP CALL PIECE\n");
         return 2;
     }
     response_load(argv[2]);
@@ -333,8 +376,11 @@ int main(int argc, char **argv)
     }
     response.piece = strtoul(argv[5], NULL, 10);
     int listener = listener_open((unsigned)strtoul(argv[1], NULL, 10));
-    if (strcmp(argv[3], "io_uring") == 0)
-        uring_run(listener);
-    else
+    if (strcmp(argv[3], "epoll") == 0)
         epoll_run(listener);
+    while (strcmp(loops[uring_use], argv[3]) != 0) {
+        if (++uring_use > URING_EACH)
+            return 2;
+    }
+    uring_run(listener);
 }
