@@ -9,18 +9,20 @@ TUN copy. Nothing of it is in the host's own network: the namespace has no name 
 
 The client does what the guest asks for, a line of JSON each, by TCP to HOST:PORT:
 
-    {"port": 8080, "tls": false, "target": "/x", "count": 3}    # count requests on one connection
-    {"sha256": ["...", ...], "bytes": 393216}                   # of the bodies; or {"error": "..."}
+    {"port": 8080, "tls": false, "target": "/x", "count": 3}    # requests, on one connection
+    {"bodies": [{"sha256": "...", "etag": "..."}, ...]}         # or {"error": "..."}
+    {"port": 8080, "reset": true}                               # a request, and a RST when the response begins
+    {"bodies": []}
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import http.client
 import json
 import os
-import pathlib
 import socket
 import socketserver
 import ssl
@@ -80,29 +82,40 @@ def tap_open() -> int:
     return tap
 
 
-def fetch(address: str, order: dict[str, Any]) -> dict[str, Any]:
+def reset(address: str, port: int) -> list[dict[str, str]]:
+    with socket.create_connection((address, port), CLIENT_SECONDS_MAX) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: route\r\n\r\n")
+        client.recv(1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return []
+
+
+def fetch(address: str, order: dict[str, Any]) -> list[dict[str, str]]:
     """Makes the requests, one after the other, and reads the bodies to their ends."""
     options: dict[str, Any] = {"timeout": CLIENT_SECONDS_MAX}
+    kind: type[http.client.HTTPConnection] = http.client.HTTPConnection
     if order["tls"]:
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE  # the server made its certificate itself
-        options["context"] = context
-    connection = (http.client.HTTPSConnection if order["tls"] else http.client.HTTPConnection)(
-        address, order["port"], **options)
-    sums, length = [], 0
-    try:
+        kind, options["context"] = http.client.HTTPSConnection, ssl.create_default_context()
+        options["context"].check_hostname = False
+        options["context"].verify_mode = ssl.CERT_NONE  # the server made its certificate itself
+    with contextlib.closing(kind(address, order["port"], **options)) as connection:
+        bodies = []
         for _ in range(order["count"]):
             connection.request("GET", order["target"])
             response = connection.getresponse()
             body = response.read()
             if response.status != 200:
                 raise OSError(f"status {response.status}")
-            sums.append(hashlib.sha256(body).hexdigest())
-            length += len(body)
-    finally:
-        connection.close()
-    return {"sha256": sums, "bytes": length}
+            bodies.append({"sha256": hashlib.sha256(body).hexdigest(),
+                           "etag": response.getheader("ETag", "")})
+    return bodies
+
+
+def obey(address: str, order: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return {"bodies": reset(address, order["port"]) if "reset" in order else fetch(address, order)}
+    except (OSError, http.client.HTTPException) as error:
+        return {"error": repr(error)}
 
 
 class Handler(socketserver.StreamRequestHandler):
@@ -110,10 +123,7 @@ class Handler(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         for line in self.rfile:
-            try:
-                answer = fetch(self.client_address[0], json.loads(line))
-            except (OSError, http.client.HTTPException) as error:
-                answer = {"error": repr(error)}
+            answer = obey(self.client_address[0], json.loads(line))
             self.wfile.write(json.dumps(answer).encode() + b"\n")
 
 

@@ -1,0 +1,218 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Zero copy where it is real: from the guest's memory to a device that reads it there (see route.py).
+
+The server is in the guest, the client at the other end of the device. The device's queue holds what is sent for
+DELAY_MS, so that memory which is given back too early would be seen to have changed: examples/memory.c replaces its
+body all the time, spoils the old one when it is released, and says by the ETag which one it sent. On loopback the
+kernel copies, and says so: the same server must find out about both.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.client
+import json
+import os
+import pathlib
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from typing import Any
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lab"))
+import route  # noqa: E402
+from lab import ending_with_us, process_end  # noqa: E402
+
+BUILD = pathlib.Path(os.environ.get("WEIR_BUILD", "build"))
+MEMORY = str(BUILD / "example-memory")
+WEIR = os.environ.get("WEIR", str(BUILD / "weir"))
+ENGINES = ("io_uring", "epoll", "poll")
+LOOPBACK = "127.0.0.1"
+BODY_BYTES = 128 * 1024
+PATTERN = bytes(range(251))  # as memory.c has it
+WHOLE_RESPONSE = r"131[12]\d\d bytes"  # with its head
+DELAY_MS = 10
+REQUESTS = 4
+PATIENCE_SECONDS = 20.0
+
+
+def device() -> str | None:
+    """The network device that leads to the client."""
+    found = sorted(path.name for path in pathlib.Path("/sys/class/net").iterdir()
+                   if (path / "device/driver").exists()
+                   and (path / "device/driver").resolve().name == "virtio_net")
+    return found[0] if found else None
+
+
+def setUpModule() -> None:
+    name = device()
+    if not name:
+        raise unittest.SkipTest("no virtio device that leads out of the machine: "
+                                + os.environ.get("WEIR_VM_NO_ROUTE", "this is not the virtual machine"))
+    for command in (f"ip address replace {route.GUEST}/{route.PREFIX_BITS} dev {name}", f"ip link set {name} up",
+                    f"tc qdisc replace dev {name} root netem delay {DELAY_MS}ms limit 100000"):
+        subprocess.run(command.split(), check=True)
+
+
+@functools.cache
+def body_sum(generation: int) -> str:
+    """The SHA-256 of memory.c's body."""
+    first = generation % len(PATTERN)
+    repeated = PATTERN * (BODY_BYTES // len(PATTERN) + 2)
+    return hashlib.sha256(repeated[first:first + BODY_BYTES]).hexdigest()
+
+
+class Program:
+    """A server, until the test's end. Its standard output goes to `output`."""
+
+    def __init__(self, test: unittest.TestCase, command: list[str], ports: list[tuple[str, int]]):
+        folder = tempfile.TemporaryDirectory(prefix="weir-zerocopy-")
+        test.addCleanup(folder.cleanup)
+        self.output = pathlib.Path(folder.name) / "output"
+        with open(self.output, "wb") as output:
+            process = subprocess.Popen(ending_with_us(command), stdout=output, stderr=subprocess.STDOUT)
+        test.addCleanup(process_end, process)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        for address in ports:
+            while True:
+                try:
+                    socket.create_connection(address, 1).close()
+                    break
+                except OSError:
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        raise AssertionError(f"{command}: {self.output.read_text()}") from None
+                    time.sleep(0.02)
+
+    def lines(self, pattern: str, count: int) -> list[tuple[str, ...]]:
+        """What `pattern` finds in the output, once that is `count` times."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            found = re.findall(pattern, self.output.read_text(), re.M)
+            if len(found) >= count or time.monotonic() > deadline:
+                return found
+            time.sleep(0.02)
+
+
+def order(**words: Any) -> list[dict[str, str]]:
+    """Has the client at the other end do something."""
+    with socket.create_connection((route.HOST, route.PORT), PATIENCE_SECONDS) as client:
+        client.sendall(json.dumps({"tls": False, "target": "/", "count": REQUESTS, **words}).encode() + b"\n")
+        answer = json.loads(client.makefile().readline())
+    if "error" in answer:
+        raise AssertionError(answer["error"])
+    return answer["bodies"]
+
+
+def order_here(**words: Any) -> list[dict[str, str]]:
+    """The same by this side's own client, over loopback."""
+    return route.fetch(LOOPBACK, {"tls": False, "target": "/", "count": REQUESTS, **words})
+
+
+class ZerocopyTest:
+    """On one engine. The subclasses are made below."""
+
+    engine = ""
+    port = 7100
+
+    def setUp(self) -> None:
+        ZerocopyTest.port += 1  # a fresh one: the last server's connections may still be ending
+
+    # memory.c
+
+    def start_memory(self, zerocopy: str) -> Program:
+        command = [MEMORY, "--listen", f":{self.port}", "--bytes", str(BODY_BYTES), "--zerocopy", zerocopy,
+                   "--engine", self.engine, "--replace-ms", "3", "--log"]
+        return Program(self, command, [(LOOPBACK, self.port)])
+
+    def status(self) -> dict[str, int]:
+        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=PATIENCE_SECONDS)
+        connection.request("GET", "/status")
+        lines = connection.getresponse().read().decode().splitlines()
+        connection.close()
+        return {name: int(number) for name, number in (line.split() for line in lines)}
+
+    def check_bodies(self, bodies: list[dict[str, str]]) -> None:
+        self.assertEqual(len(bodies), REQUESTS)
+        for body in bodies:
+            self.assertEqual(body["sha256"], body_sum(int(body["etag"].strip('"'))))
+
+    def released(self, program: Program, peer: str, count: int) -> list[tuple[str, float]]:
+        """(way, milliseconds held) of each response to `peer`: as many as there were, each once."""
+        pattern = rf"^{re.escape(peer)}:\d+: {WHOLE_RESPONSE}, (\w+), held for (\d+) us"
+        found = program.lines(pattern, count)
+        self.assertEqual(len(found), count)
+        return [(way, int(held_us) / 1000) for way, held_us in found]
+
+    def test_memory_on(self) -> None:
+        program = self.start_memory("on")
+        self.check_bodies(order(port=self.port))
+        for way, held_ms in self.released(program, route.HOST, REQUESTS):
+            self.assertEqual(way, "zerocopy")
+            self.assertGreaterEqual(held_ms, DELAY_MS)  # the notice comes with the acknowledgement
+        order(port=self.port, reset=True)
+        self.assertEqual(len(program.lines(rf"^{re.escape(route.HOST)}:\d+: (?!{WHOLE_RESPONSE}).*$", 1)), 1)
+        status = self.status()
+        self.assertEqual((status["copied"], status["refused"], status["pinned_bytes"]), (0, 0, 0))
+        self.assertGreaterEqual(status["used"], REQUESTS)
+
+    def test_memory_auto(self) -> None:
+        program = self.start_memory("auto")
+        self.check_bodies(order(port=self.port))
+        ways = [way for way, _ in self.released(program, route.HOST, REQUESTS)]
+        self.assertEqual(ways[-1], "zerocopy", ways)
+        far = self.status()
+        self.assertGreater(far["zerocopy_pays_sends"], 0)
+        self.assertEqual(far["copied"], 0)
+
+        self.check_bodies(order_here(port=self.port))
+        ways = [way for way, _ in self.released(program, LOOPBACK, REQUESTS)]
+        self.assertEqual(ways[-1], "copy", ways)
+        near = self.status()
+        self.assertEqual(near["copied"], 1)  # to find out
+        self.assertGreater(near["copy_route_sends"], 0)
+        self.assertEqual(near["pinned_bytes"], 0)
+
+    # TLS in user space: what is pinned are the records, which are made anew for each response.
+
+    def start_tls(self, zerocopy: str) -> tuple[Program, str]:
+        folder = tempfile.TemporaryDirectory(prefix="weir-zerocopy-")
+        self.addCleanup(folder.cleanup)
+        body = os.urandom(BODY_BYTES)
+        (pathlib.Path(folder.name) / "body").write_bytes(body)
+        command = [WEIR, "serve", folder.name, "--listen-tls", f"0.0.0.0:{self.port}", "--ktls", "off",
+                   "--zerocopy", zerocopy, "--engine", self.engine, "--threads", "1", "--access-log", "-"]
+        return Program(self, command, [(LOOPBACK, self.port)]), hashlib.sha256(body).hexdigest()
+
+    def sends(self, program: Program, peer: str) -> list[str]:
+        found = program.lines(rf'^{{.*"client":"{re.escape(peer)}:\d+".*"send":"(\w+)"', REQUESTS)
+        self.assertEqual(len(found), REQUESTS)
+        return found
+
+    def test_tls_on(self) -> None:
+        program, wanted = self.start_tls("on")
+        bodies = order(port=self.port, tls=True, target="/body")
+        self.assertEqual([body["sha256"] for body in bodies], [wanted] * REQUESTS)
+        self.assertEqual(self.sends(program, route.HOST), ["zerocopy"] * REQUESTS)
+
+    def test_tls_auto(self) -> None:
+        program, wanted = self.start_tls("auto")
+        bodies = order(port=self.port, tls=True, target="/body")
+        self.assertEqual([body["sha256"] for body in bodies], [wanted] * REQUESTS)
+        self.assertEqual(self.sends(program, route.HOST)[-1], "zerocopy")
+        bodies = order_here(port=self.port, tls=True, target="/body")
+        self.assertEqual([body["sha256"] for body in bodies], [wanted] * REQUESTS)
+        self.assertEqual(self.sends(program, LOOPBACK)[-1], "copy")
+
+
+for name in ENGINES:
+    globals()[f"Zerocopy_{name}"] = type(f"Zerocopy_{name}", (ZerocopyTest, unittest.TestCase), {"engine": name})
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
