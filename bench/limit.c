@@ -9,7 +9,8 @@
  *
  * LOOP   epoll, or io_uring (multishot accept and receive, a buffer ring, one submission per round)
  *        io_uring-single  each accept and receive asked for anew; one submission per round
- *        io_uring-each    the same, and one submission per operation: readiness calls put one for one
+ *        io_uring-each    the same, and one submission per operation: calls put one for one
+ *        io_uring-eager   the same, and completions that interrupt (no DEFER_TASKRUN): until Linux 6.1
  * CALL   send             header and body from memory
  *        sendfile         the header by send, the body by sendfile
  *        sendfile-more    the same, the header with MSG_MORE
@@ -186,8 +187,8 @@ static void epoll_run(int listener)
 
 enum { URING_ACCEPT, URING_RECEIVE, URING_SEND, URING_POLL };
 
-/* How the ring is used: as it is meant to be, as a queue of single requests, or as a way to make calls. */
-static enum { URING_MULTISHOT, URING_SINGLE, URING_EACH } uring_use;
+/* How the ring is used: from how it is meant to be to how one begins. */
+static enum { URING_MULTISHOT, URING_SINGLE, URING_EACH, URING_EAGER } uring_use;
 static struct io_uring uring;
 static struct io_uring_buf_ring *buffers;
 static char *buffer_memory;
@@ -208,7 +209,7 @@ static struct io_uring_sqe *uring_entry(unsigned kind, int descriptor)
 /* The entry is filled in. */
 static void uring_push(void)
 {
-    if (uring_use == URING_EACH)
+    if (uring_use >= URING_EACH)
         io_uring_submit(&uring);
 }
 
@@ -235,7 +236,7 @@ static void uring_receive(int descriptor)
     uring_push();
 }
 
-/* A response by submission: but for URING_EACH its last piece posts no completion unless it fails. */
+/* A response by submission: but one by one its last piece posts no completion unless it fails. */
 static void uring_send(int descriptor)
 {
     size_t sent = sent_by_descriptor[descriptor], length = piece_length(sent);
@@ -244,7 +245,7 @@ static void uring_send(int descriptor)
     entry->addr = (uintptr_t)(response.bytes + sent);
     entry->len = (uint32_t)length;
     entry->msg_flags = MSG_NOSIGNAL | MSG_WAITALL;
-    if (sent + length == response.length && uring_use != URING_EACH) {
+    if (sent + length == response.length && uring_use < URING_EACH) {
         entry->flags = IOSQE_CQE_SKIP_SUCCESS;
         sent_by_descriptor[descriptor] = 0;
     }
@@ -342,7 +343,7 @@ static void uring_run(int listener)
 {
     unsigned deferred = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
     struct io_uring_params params = {.flags = IORING_SETUP_CQSIZE |
-                                              (uring_use == URING_EACH ? 0 : deferred),
+                                              (uring_use == URING_EAGER ? 0 : deferred),
                                      .cq_entries = CONNECTIONS_MAX};
     if (io_uring_queue_init_params(1024, &uring, &params) != 0)
         die("io_uring");
@@ -364,7 +365,8 @@ static void uring_run(int listener)
 int main(int argc, char **argv)
 {
     static const char *const calls[] = {"send", "sendfile", "sendfile-more", "submit"};
-    static const char *const loops[] = {"io_uring", "io_uring-single", "io_uring-each"};
+    static const char *const loops[] = {"io_uring", "io_uring-single", "io_uring-each",
+                                        "io_uring-eager"};
     if (argc != 6) {
         fprintf(stderr, "usage: limit PORT FILE LOOP CALL PIECE\n");
         return 2;
@@ -379,7 +381,7 @@ int main(int argc, char **argv)
     if (strcmp(argv[3], "epoll") == 0)
         epoll_run(listener);
     while (strcmp(loops[uring_use], argv[3]) != 0) {
-        if (++uring_use > URING_EACH)
+        if (++uring_use > URING_EAGER)
             return 2;
     }
     uring_run(listener);

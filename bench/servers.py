@@ -159,15 +159,18 @@ class WeirTls:
     vendor: str
     ktls: str = "off"
     version: str = "1.3"  # where the library has it, else 1.2
+    zerocopy: str | None = None
 
     def options(self, address):
         return ["--listen-tls", address, "--cert", str(self.certificate.certificate),
                 "--key", str(self.certificate.key), "--tls", self.vendor, "--ktls", self.ktls,
-                "--tls-min", self.version, "--tls-max", self.version]
+                "--tls-min", self.version, "--tls-max", self.version,
+                *(["--zerocopy", self.zerocopy] if self.zerocopy else [])]
 
     def text(self):
         return (f" {self.vendor}" + ("" if self.version == "1.3" else f" (TLS {self.version})")
-                + ("" if self.ktls == "off" else f" ktls-{self.ktls}"))
+                + ("" if self.ktls == "off" else f" ktls-{self.ktls}")
+                + (f" zerocopy-{self.zerocopy}" if self.zerocopy else ""))
 
 
 def weir_tls_refused(program, folder, tls):
@@ -206,6 +209,17 @@ def start_weir(folder, site, log_folder, engine, delivery, access_log, tls=None)
                 "--access-log", str(log) if access_log else "off",
                 *(tls.options(address) if tls else ["--listen", address])]
     return harness.Server(name, command, folder, tls=tls and tls.version)
+
+
+def start_memory(folder, engine, zerocopy, size):
+    """examples/memory.c, whose body of `size` bytes lies in memory. Its /status says how it has sent."""
+    program = harness.REPOSITORY / "build" / "example-memory"
+    if not program.exists():
+        raise harness.Missing("build/example-memory is not built: cmake --build build --target example_memory")
+    return harness.Server(
+        f"memory {engine} zerocopy-{zerocopy}",
+        lambda port: [str(program), "--listen", f"127.0.0.1:{port}", "--bytes", str(size), "--engine", engine,
+                      "--zerocopy", zerocopy], folder)
 
 
 def build(folder, name, libraries):
