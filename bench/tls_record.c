@@ -51,8 +51,8 @@ static double turn_bare(struct weir__tls_protector *seal, size_t length)
 
     for (size_t done = 0; done < TURN_BYTES; done += length) {
         nonce[0]++;
-        int error = seal->vendor->aead_seal(seal->aead, nonce, record, WEIR__TLS_HEADER, &part, 1,
-                                            record + WEIR__TLS_HEADER);
+        int error = seal->ciphers->aead_seal(seal->aead, nonce, record, WEIR__TLS_HEADER, &part, 1,
+                                             record + WEIR__TLS_HEADER);
         assert(!error);
     }
     return cpu_seconds() - begin;
@@ -88,8 +88,8 @@ static void measure(const struct weir__tls_vendor *vendor, enum weir__tls_cipher
     const struct iovec part = {content, length};
     double bare = 0, sealed = 0, opened = 0;
 
-    if (weir__tls_protector_init(&seal, vendor, &keys, true) != 0 ||
-        weir__tls_protector_init(&open, vendor, &keys, false) != 0) {
+    if (weir__tls_protector_init(&seal, &vendor->ciphers, &keys, true) != 0 ||
+        weir__tls_protector_init(&open, &vendor->ciphers, &keys, false) != 0) {
         printf("%-8s %-17s %6zu  not to be had\n", vendor->name, name, length);
         return;
     }
