@@ -146,6 +146,12 @@ uint64_t weir__sim_flow_sent_ns(const struct weir__sim_flow *flow, uint64_t end)
 uint64_t weir__sim_flow_arrived_ns(const struct weir__sim_flow *flow, uint64_t end);
 uint64_t weir__sim_flow_acked_ns(const struct weir__sim_flow *flow, uint64_t end);
 
+/*
+ * How those of the bytes from `start` to `end` that were accepted went: bits of 1 << enum weir__pin_result, of which
+ * REFUSED stands for what had no pin, too.
+ */
+unsigned weir__sim_flow_pinned(const struct weir__sim_flow *flow, uint64_t start, uint64_t end);
+
 /* Faults on demand, from this moment on. Silence: nothing of this flow arrives any more, ever. */
 void weir__sim_flow_silence(struct weir__engine *engine, const struct weir__sim_flow *flow);
 void weir__sim_flow_reset(struct weir__engine *engine, const struct weir__sim_flow *flow);

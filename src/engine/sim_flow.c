@@ -68,6 +68,7 @@ void weir__sim_flow_free(struct weir__sim_flow *flow)
 {
     free(flow->ring);
     free(flow->wishes);
+    free(flow->pinned);
     free(flow->departures.marks);
     free(flow->arrivals.marks);
     free(flow->acks.marks);

@@ -54,6 +54,12 @@ struct sim_marks {
     size_t count, capacity;
 };
 
+/* Bytes that had a pin, and what became of it. */
+struct sim_pinned {
+    uint64_t start, end;
+    enum weir__pin_result result;
+};
+
 struct sim_stamp {
     struct weir__stamp stamp;
     uint64_t visible_ns;
@@ -91,6 +97,8 @@ struct weir__sim_flow {
     struct sim_stamp_wish *wishes;
     size_t wish_count, wish_capacity;
     struct sim_marks departures, arrivals, acks;
+    struct sim_pinned *pinned;
+    size_t pinned_count, pinned_capacity;
 };
 
 enum sim_state {

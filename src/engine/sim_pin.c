@@ -112,7 +112,7 @@ static bool is_refused(struct sim *sim, const struct sim_pin *pin, uint64_t byte
 void weir__sim_pin_taken(struct sim *sim, struct weir__op *op, uint64_t bytes)
 {
     struct sim_pin *pin = pin_of(op);
-    const struct weir__sim_flow *flow;
+    struct weir__sim_flow *flow;
 
     if (!pin)
         return;
@@ -125,6 +125,10 @@ void weir__sim_pin_taken(struct sim *sim, struct weir__op *op, uint64_t bytes)
     pin->start = flow->accepted - bytes;
     bool before = pin->start < flow->copies_until;
     pin->result = flow->copies == before ? WEIR__PIN_COPIED : WEIR__PIN_USED;
+    weir__sim_grow((void **)&flow->pinned, flow->pinned_count, &flow->pinned_capacity,
+                   sizeof(*flow->pinned));
+    flow->pinned[flow->pinned_count++] =
+        (struct sim_pinned){.start = pin->start, .end = pin->end, .result = pin->result};
     if (pin->start >= sim->options.virtual_bytes)
         pin_keep(pin, op, bytes);
 }
@@ -136,6 +140,24 @@ void weir__sim_pin_completed(struct sim *sim, struct weir__op *op)
     (void)sim;
     if (pin)
         pin->completed = true;
+}
+
+unsigned weir__sim_flow_pinned(const struct weir__sim_flow *flow, uint64_t start, uint64_t end)
+{
+    uint64_t at = start;
+    unsigned results = 0;
+
+    end = end < flow->accepted ? end : flow->accepted;
+    for (size_t i = 0; i < flow->pinned_count && at < end; i++) {
+        const struct sim_pinned *pinned = &flow->pinned[i];
+        if (pinned->end <= at || pinned->start >= end)
+            continue;
+        if (pinned->start > at)
+            results |= 1u << WEIR__PIN_REFUSED;
+        results |= 1u << pinned->result;
+        at = pinned->end;
+    }
+    return at < end ? results | 1u << WEIR__PIN_REFUSED : results;
 }
 
 /* ---- what leaves ---- */
