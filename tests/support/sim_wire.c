@@ -269,6 +269,11 @@ static uint64_t position_of(const struct wire *wire, uint64_t plain, bool is_end
     return record->start + (plain - record->plain_start);
 }
 
+uint64_t wire_start_of(const struct wire *wire, uint64_t plain)
+{
+    return wire ? position_of(wire, plain, false) : plain;
+}
+
 uint64_t wire_length_of(const struct wire *wire, uint64_t from, uint64_t to)
 {
     if (!wire)
