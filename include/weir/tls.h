@@ -192,6 +192,7 @@ struct weir_tls_info {
     bool resumed;
     bool peer_certificate;     /**< the peer showed a valid one */
     bool kernel_tx, kernel_rx; /**< the kernel protects what is sent, opens what is received */
+    bool kernel_tx_due;        /**< it will be asked to, before what is written next is sent */
 };
 
 /** Returns 0, or WEIR_ENOTSUP: no TLS on this stream, or its handshake is not done. */

@@ -347,6 +347,7 @@ int weir_tls_info(const struct weir_stream *stream, struct weir_tls_info *info)
         .peer_certificate = tls->peer_certificate,
         .kernel_tx = stream->socket.tls_tx,
         .kernel_rx = stream->socket.tls_rx,
+        .kernel_tx_due = tls->wants_kernel_tx,
     };
     return 0;
 }
