@@ -288,12 +288,12 @@ static int64_t file_send(struct weir__io_uring *engine, struct weir__op *op)
 {
     uint64_t length = op->send_file.length;
     int64_t result = weir__socket_send_file(op->socket, op->send_file.file, op->send_file.offset,
-                                            length, op->send_file.flags);
+                                            length, op->send_file.piece, op->send_file.flags);
 
     if (weir__is_receive_result(result)) {
         tls_error_note(engine, op->socket, (int)result);
         result = weir__socket_send_file(op->socket, op->send_file.file, op->send_file.offset,
-                                        length, op->send_file.flags);
+                                        length, op->send_file.piece, op->send_file.flags);
     }
     if (weir__is_receive_result(result))
         return WEIR_EIO;
