@@ -8,7 +8,7 @@ SEEDS ?= 100000
 FUZZ_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-vm testssl matrix demo bench bench-tls fuzz sim install clean
+.PHONY: help build run test test-vm testssl matrix demo talk bench bench-tls fuzz sim install clean
 
 help:
 	@echo 'make build      build the program: build/weir'
@@ -19,6 +19,7 @@ help:
 	@echo 'make testssl    what testssl.sh finds in the default configuration, with each TLS library'
 	@echo 'make matrix     each engine, TLS library and version, kernel TLS, memory and file: a table'
 	@echo 'make demo       what write() says, what Weir says, what the client measured, over 320 ms'
+	@echo 'make talk       the four experiments of the talk in README.md again: writes docs/talk.md'
 	@echo 'make bench      compare with nginx, h2o and haproxy, and delivery on with delivery off'
 	@echo 'make bench-tls  only what TLS costs: a byte, a connection, an idle connection'
 	@echo 'make fuzz       run each fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
@@ -60,6 +61,12 @@ demo: build
 	@packaging/bootstrap demo
 	@packaging/bootstrap vm || echo 'Going on without the virtual machine.'
 	@exec python3 tests/lab/demo.py
+
+talk: build
+	@packaging/bootstrap talk
+	@packaging/bootstrap vm || echo 'Going on without the virtual machine.'
+	@cmake --build --preset release --target example_memory
+	@exec python3 bench/talk.py
 
 bench: build
 	@packaging/bootstrap bench

@@ -23,44 +23,44 @@ import servers
 TARGET = "128kb"
 MODES = ["off", "on", "auto"]
 CONNECTIONS = [1, 10]
-REQUESTS = 10000  # the talk's
-# What the table says of a server's sends: those read where they lay, and those that were copied after all.
+REQUESTS = 4000
+# Of memory.c's sends, or of weir's responses: those read where they lay, and those that were copied after all.
 COUNTS = ["used", "copied"]
 
 
-def status(server):
+def sends_told(server):
     """What memory.c says of how it has sent."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=harness.RUN_SECONDS_MAX)
     with contextlib.closing(connection):
         connection.request("GET", "/status")
         lines = connection.getresponse().read().decode().splitlines()
-    return {name: int(number) for name, number in (line.split() for line in lines)}
+    told = {name: int(number) for name, number in (line.split() for line in lines)}
+    return {key: told[key] for key in COUNTS}
 
 
-def ways_logged(log):
-    """How many responses went how, by weir's access log."""
-    ways = {}
-    for line in log.read_text().splitlines():
-        way = json.loads(line)["send"]
-        ways[way] = ways.get(way, 0) + 1
-    return ways
+def responses_logged(log):
+    """The same of weir's responses, by its access log, which is removed."""
+    ways = [json.loads(line)["send"] for line in log.read_text().splitlines()]
+    log.unlink()
+    return {"used": ways.count("zerocopy"), "copied": ways.count("copied")}
 
 
-def measure(starters, connections, rounds, requests):
-    """Starts them all and runs them in turns. Returns the summary and, for memory.c, its own counts."""
+def measure(folder, starters, connections, rounds, requests):
+    """Starts them all and runs them in turns. Returns the summary, with COUNTS, by the mode of zero copy."""
     with contextlib.ExitStack() as stack:
         running = run.start_all(stack, starters)
-        if not running:
-            return {}, {}
         runs = {server.name: [] for server in running}
         for server in running:
             server.load(TARGET, connections, requests // 10)
         for number in range(rounds):
-            first = number % len(running)
+            first = number % len(running) if running else 0
             for server in running[first:] + running[:first]:
                 runs[server.name].append(server.load(TARGET, connections, requests))
-        counts = {server.name: status(server) for server in running if server.name.startswith("memory")}
-    return run.summarise(runs), counts
+        counts = {server.name: sends_told(server) for server in running if server.name.startswith("memory")}
+    for name in runs.keys() - counts.keys():
+        counts[name] = responses_logged(pathlib.Path(folder) / f"{name.replace(' ', '-')}-on.log")
+    return {name.rsplit("zerocopy-", 1)[1]: {**row, **counts[name]}
+            for name, row in run.summarise(runs).items()}
 
 
 def compare(folder, engines, connections, rounds, requests):
@@ -76,19 +76,10 @@ def compare(folder, engines, connections, rounds, requests):
                for mode in MODES]
         for transport, starters in (("plain", plain), ("tls", tls)):
             for count in connections:
-                summary, counts = measure(starters, count, rounds, requests)
                 table = {"engine": engine, "transport": transport, "connections": count,
-                         "servers": {}}
-                for name, row in summary.items():
-                    mode = name.rsplit("zerocopy-", 1)[1]
-                    table["servers"][mode] = {**row, **{key: counts[name][key] for key in COUNTS
-                                                        if name in counts}}
+                         "servers": measure(folder, starters, count, rounds, requests)}
                 print_table(table)
                 tables.append(table)
-        for log in pathlib.Path(folder).glob("*.log"):
-            if log.stat().st_size:
-                print(f"{log.stem}: {ways_logged(log)}")
-                log.unlink()
     return tables
 
 
@@ -99,7 +90,7 @@ def print_table(table):
         ratios = [f"{row[key].median / base[key].median:.2f}" if base else "-"
                   for key in ("requests_s", "cpu_us")]
         rows.append([mode, row["requests_s"].text(0), ratios[0], row["cpu_us"].text(), ratios[1],
-                     *(str(row.get(key, "-")) for key in COUNTS)])
+                     *(str(row[key]) for key in COUNTS)])
     over = "" if table["transport"] == "plain" else " over TLS"
     print(f"\n{run.title_of(TARGET, table['connections'], over)}, {table['engine']}")
     harness.print_table(rows)

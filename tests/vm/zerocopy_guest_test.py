@@ -10,9 +10,7 @@ kernel copies, and says so: the same server must find out about both.
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import http.client
 import json
 import os
 import pathlib
@@ -26,18 +24,14 @@ import time
 import unittest
 from typing import Any
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lab"))
+for folder in ("lab", "e2e"):
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / folder))
 import route  # noqa: E402
 from lab import ending_with_us, process_end  # noqa: E402
+from memory_support import BODY_BYTES, MEMORY, WEIR, WHOLE_RESPONSE, body_sum, status  # noqa: E402
 
-BUILD = pathlib.Path(os.environ.get("WEIR_BUILD", "build"))
-MEMORY = str(BUILD / "example-memory")
-WEIR = os.environ.get("WEIR", str(BUILD / "weir"))
 ENGINES = ("io_uring", "epoll", "poll")
 LOOPBACK = "127.0.0.1"
-BODY_BYTES = 128 * 1024
-PATTERN = bytes(range(251))  # as memory.c has it
-WHOLE_RESPONSE = r"131[12]\d\d bytes"  # with its head
 DELAY_MS = 10
 REQUESTS = 4
 PATIENCE_SECONDS = 20.0
@@ -59,14 +53,6 @@ def setUpModule() -> None:
     for command in (f"ip address replace {route.GUEST}/{route.PREFIX_BITS} dev {name}", f"ip link set {name} up",
                     f"tc qdisc replace dev {name} root netem delay {DELAY_MS}ms limit 100000"):
         subprocess.run(command.split(), check=True)
-
-
-@functools.cache
-def body_sum(generation: int) -> str:
-    """The SHA-256 of memory.c's body."""
-    first = generation % len(PATTERN)
-    repeated = PATTERN * (BODY_BYTES // len(PATTERN) + 2)
-    return hashlib.sha256(repeated[first:first + BODY_BYTES]).hexdigest()
 
 
 class Program:
@@ -124,6 +110,11 @@ class ZerocopyTest:
     def setUp(self) -> None:
         ZerocopyTest.port += 1  # a fresh one: the last server's connections may still be ending
 
+    def tell(self, what: str, zerocopy: str, used: int, copied: int, held_ms: list[float]) -> None:
+        """For docs/talk.md."""
+        print("\n" + json.dumps({"engine": self.engine, "what": what, "zerocopy": zerocopy, "used": used,
+                                 "copied": copied, "held_ms": held_ms}), flush=True)
+
     # memory.c
 
     def start_memory(self, zerocopy: str) -> Program:
@@ -131,17 +122,10 @@ class ZerocopyTest:
                    "--engine", self.engine, "--replace-ms", "3", "--log"]
         return Program(self, command, [(LOOPBACK, self.port)])
 
-    def status(self) -> dict[str, int]:
-        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=PATIENCE_SECONDS)
-        connection.request("GET", "/status")
-        lines = connection.getresponse().read().decode().splitlines()
-        connection.close()
-        return {name: int(number) for name, number in (line.split() for line in lines)}
-
     def check_bodies(self, bodies: list[dict[str, str]]) -> None:
         self.assertEqual(len(bodies), REQUESTS)
         for body in bodies:
-            self.assertEqual(body["sha256"], body_sum(int(body["etag"].strip('"'))))
+            self.assertEqual(body["sha256"], body_sum(body["etag"]))
 
     def released(self, program: Program, peer: str, count: int) -> list[tuple[str, float]]:
         """(way, milliseconds held) of each response to `peer`: as many as there were, each once."""
@@ -153,29 +137,34 @@ class ZerocopyTest:
     def test_memory_on(self) -> None:
         program = self.start_memory("on")
         self.check_bodies(order(port=self.port))
-        for way, held_ms in self.released(program, route.HOST, REQUESTS):
+        released = self.released(program, route.HOST, REQUESTS)
+        for way, held_ms in released:
             self.assertEqual(way, "zerocopy")
             self.assertGreaterEqual(held_ms, DELAY_MS)  # the notice comes with the acknowledgement
         order(port=self.port, reset=True)
         self.assertEqual(len(program.lines(rf"^{re.escape(route.HOST)}:\d+: (?!{WHOLE_RESPONSE}).*$", 1)), 1)
-        status = self.status()
-        self.assertEqual((status["copied"], status["refused"], status["pinned_bytes"]), (0, 0, 0))
-        self.assertGreaterEqual(status["used"], REQUESTS)
+        found = status(LOOPBACK, self.port)
+        self.assertEqual((found["copied"], found["refused"], found["pinned_bytes"]), (0, 0, 0))
+        self.assertGreaterEqual(found["used"], REQUESTS)
+        self.tell("memory.c, plain", "on", found["used"], found["copied"], [held_ms for _, held_ms in released])
 
     def test_memory_auto(self) -> None:
         program = self.start_memory("auto")
         self.check_bodies(order(port=self.port))
-        ways = [way for way, _ in self.released(program, route.HOST, REQUESTS)]
-        self.assertEqual(ways[-1], "zerocopy", ways)
-        far = self.status()
+        released = self.released(program, route.HOST, REQUESTS)
+        self.assertEqual(released[-1][0], "zerocopy", released)
+        far = status(LOOPBACK, self.port)
         self.assertGreater(far["zerocopy_pays_sends"], 0)
         self.assertEqual(far["copied"], 0)
+        self.tell("memory.c, plain", "auto", far["used"], far["copied"],
+                  [held_ms for way, held_ms in released if way == "zerocopy"])
 
         self.check_bodies(order_here(port=self.port))
         ways = [way for way, _ in self.released(program, LOOPBACK, REQUESTS)]
         self.assertEqual(ways[-1], "copy", ways)
-        near = self.status()
+        near = status(LOOPBACK, self.port)
         self.assertEqual(near["copied"], 1)  # to find out
+        self.tell("memory.c, plain, to loopback", "auto", near["used"] - far["used"], near["copied"], [])
         self.assertGreater(near["copy_route_sends"], 0)
         self.assertEqual(near["pinned_bytes"], 0)
 
@@ -186,7 +175,7 @@ class ZerocopyTest:
         self.addCleanup(folder.cleanup)
         body = os.urandom(BODY_BYTES)
         (pathlib.Path(folder.name) / "body").write_bytes(body)
-        command = [WEIR, "serve", folder.name, "--listen-tls", f"0.0.0.0:{self.port}", "--ktls", "off",
+        command = [str(WEIR), "serve", folder.name, "--listen-tls", f"0.0.0.0:{self.port}", "--ktls", "off",
                    "--zerocopy", zerocopy, "--engine", self.engine, "--threads", "1", "--access-log", "-"]
         return Program(self, command, [(LOOPBACK, self.port)]), hashlib.sha256(body).hexdigest()
 
@@ -199,13 +188,17 @@ class ZerocopyTest:
         program, wanted = self.start_tls("on")
         bodies = order(port=self.port, tls=True, target="/body")
         self.assertEqual([body["sha256"] for body in bodies], [wanted] * REQUESTS)
-        self.assertEqual(self.sends(program, route.HOST), ["zerocopy"] * REQUESTS)
+        sends = self.sends(program, route.HOST)
+        self.assertEqual(sends, ["zerocopy"] * REQUESTS)
+        self.tell("weir, TLS (responses)", "on", sends.count("zerocopy"), sends.count("copied"), [])
 
     def test_tls_auto(self) -> None:
         program, wanted = self.start_tls("auto")
         bodies = order(port=self.port, tls=True, target="/body")
         self.assertEqual([body["sha256"] for body in bodies], [wanted] * REQUESTS)
-        self.assertEqual(self.sends(program, route.HOST)[-1], "zerocopy")
+        sends = self.sends(program, route.HOST)
+        self.assertEqual(sends[-1], "zerocopy")
+        self.tell("weir, TLS (responses)", "auto", sends.count("zerocopy"), sends.count("copied"), [])
         bodies = order_here(port=self.port, tls=True, target="/body")
         self.assertEqual([body["sha256"] for body in bodies], [wanted] * REQUESTS)
         self.assertEqual(self.sends(program, LOOPBACK)[-1], "copy")
