@@ -8,7 +8,6 @@ says. Where zero copy is real is tests/vm/zerocopy_guest_test.py.
 
 from __future__ import annotations
 
-import http.client
 import re
 import socket
 import struct
@@ -17,7 +16,7 @@ import unittest
 
 import support
 from lab import ending_with_us, process_end
-from memory_support import BODY_BYTES, MEMORY, SECONDS_MAX, WHOLE_RESPONSE, body, status
+from memory_support import BODY_BYTES, MEMORY, SECONDS_MAX, WHOLE_RESPONSE, body, fetch, status
 from support import each_engine, wait_for
 
 REQUESTS = 40
@@ -41,14 +40,9 @@ class MemoryTest(unittest.TestCase):
         return int(match[1])
 
     def fetch_all(self, port: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS_MAX)
-        self.addCleanup(connection.close)
         tags = set()
-        for _ in range(REQUESTS):
-            connection.request("GET", "/")
-            response = connection.getresponse()
-            tag = response.getheader("ETag", "")
-            self.assertEqual(response.read(), body(tag))
+        for tag, bytes_read in fetch("127.0.0.1", port, REQUESTS):
+            self.assertEqual(bytes_read, body(tag))
             tags.add(tag)
         self.assertGreater(len(tags), 1)
 
@@ -113,13 +107,8 @@ class MemoryTest(unittest.TestCase):
                 with self.assertRaises(ConnectionResetError):
                     while client.recv(1 << 16):
                         pass
-        self.fetch_one(port)
-
-    def fetch_one(self, port: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS_MAX)
-        connection.request("GET", "/")
-        self.assertEqual(len(connection.getresponse().read()), BODY_BYTES)
-        connection.close()
+        ((_, bytes_read),) = fetch("127.0.0.1", port, 1)
+        self.assertEqual(len(bytes_read), BODY_BYTES)
 
 
 class UsageTest(unittest.TestCase):

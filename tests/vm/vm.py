@@ -207,24 +207,6 @@ def _result_of_unfinished(step: Step, number: int, results: pathlib.Path, why: s
                   f"{output}\n--- the guest's console ---\n{console}\n", 0.0)
 
 
-@contextlib.contextmanager
-def _route(wanted: bool, results: pathlib.Path) -> Iterator[tuple[int | None, str]]:
-    """The tap for the guest's network device, or None, and why there is none."""
-    if not wanted:
-        yield None, "it was not asked for"
-        return
-    with contextlib.ExitStack() as stack:
-        log = stack.enter_context(open(results / "route.txt", "wb"))
-        try:
-            process, tap = route.start(_ending_with_us([]), log)
-        except route.RouteUnavailable as why:
-            yield None, str(why)
-            return
-        stack.callback(_end, process)
-        stack.callback(os.close, tap)
-        yield tap, ""
-
-
 def run(kernel: kernels.Kernel, steps: Sequence[Step], results: pathlib.Path, mode: str = "smp",
         timeout_s: float = 600.0, memory_mb: int = 1024, with_route: bool = False,
         on_result: Callable[[Result], None] | None = None,
@@ -250,8 +232,13 @@ def run(kernel: kernels.Kernel, steps: Sequence[Step], results: pathlib.Path, mo
                 on_result(found[-1])
 
     with contextlib.ExitStack() as stack:
-        tap, no_route = stack.enter_context(_route(with_route, results))
-        variables = {"PATH": os.environ["PATH"], **({"WEIR_VM_NO_ROUTE": no_route} if no_route else {})}
+        variables, tap = {"PATH": os.environ["PATH"]}, None
+        if with_route:
+            try:
+                log = stack.enter_context(open(results / "route.txt", "wb"))
+                tap = stack.enter_context(route.tap(_ending_with_us([]), log))
+            except route.RouteUnavailable as unavailable:
+                variables["WEIR_VM_NO_ROUTE"] = str(unavailable)
         (results / "plan.json").write_text(json.dumps([
             {"command": list(step.command), "environment": {**variables, **step.environment},
              "timeout_s": step.timeout_s, "folder": step.folder} for step in steps]))

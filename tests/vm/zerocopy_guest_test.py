@@ -16,7 +16,6 @@ import os
 import pathlib
 import re
 import socket
-import ssl
 import subprocess
 import sys
 import tempfile
@@ -28,12 +27,13 @@ for folder in ("lab", "e2e"):
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / folder))
 import route  # noqa: E402
 from lab import ending_with_us, process_end  # noqa: E402
-from memory_support import BODY_BYTES, MEMORY, WEIR, WHOLE_RESPONSE, body_sum, status  # noqa: E402
+from memory_support import BODY_BYTES, MEMORY, WEIR, WHOLE_RESPONSE, body, body_sum, fetch, status  # noqa: E402
 
 ENGINES = ("io_uring", "epoll", "poll")
 LOOPBACK = "127.0.0.1"
 DELAY_MS = 10
 REQUESTS = 4
+ROUNDS_MAX = 5  # a host that is so busy that round trips are long makes auto copy
 PATIENCE_SECONDS = 20.0
 
 
@@ -96,11 +96,6 @@ def order(**words: Any) -> list[dict[str, str]]:
     return answer["bodies"]
 
 
-def order_here(**words: Any) -> list[dict[str, str]]:
-    """The same by this side's own client, over loopback."""
-    return route.fetch(LOOPBACK, {"tls": False, "target": "/", "count": REQUESTS, **words})
-
-
 class ZerocopyTest:
     """On one engine. The subclasses are made below."""
 
@@ -122,10 +117,11 @@ class ZerocopyTest:
                    "--engine", self.engine, "--replace-ms", "3", "--log"]
         return Program(self, command, [(LOOPBACK, self.port)])
 
-    def check_bodies(self, bodies: list[dict[str, str]]) -> None:
+    def order_bodies(self) -> None:
+        bodies = order(port=self.port)
         self.assertEqual(len(bodies), REQUESTS)
-        for body in bodies:
-            self.assertEqual(body["sha256"], body_sum(body["etag"]))
+        for found in bodies:
+            self.assertEqual(found["sha256"], body_sum(found["etag"]))
 
     def released(self, program: Program, peer: str, count: int) -> list[tuple[str, float]]:
         """(way, milliseconds held) of each response to `peer`: as many as there were, each once."""
@@ -136,7 +132,7 @@ class ZerocopyTest:
 
     def test_memory_on(self) -> None:
         program = self.start_memory("on")
-        self.check_bodies(order(port=self.port))
+        self.order_bodies()
         released = self.released(program, route.HOST, REQUESTS)
         for way, held_ms in released:
             self.assertEqual(way, "zerocopy")
@@ -151,23 +147,26 @@ class ZerocopyTest:
 
     def test_memory_auto(self) -> None:
         program = self.start_memory("auto")
-        self.check_bodies(order(port=self.port))
-        released = self.released(program, route.HOST, REQUESTS)
-        self.assertEqual(released[-1][0], "zerocopy", released)
-        far = status(LOOPBACK, self.port)
+        far, rounds = {"zerocopy_pays_sends": 0}, 0
+        while far["zerocopy_pays_sends"] == 0 and rounds < ROUNDS_MAX:
+            self.order_bodies()
+            far, rounds = status(LOOPBACK, self.port), rounds + 1
+        released = self.released(program, route.HOST, rounds * REQUESTS)
         self.assertGreater(far["zerocopy_pays_sends"], 0)
+        self.assertIn("zerocopy", [way for way, _ in released])
         self.assertEqual(far["copied"], 0)
         self.tell("memory.c, plain", "auto", far["used"], far["copied"],
                   [held_ms for way, held_ms in released if way == "zerocopy"])
 
-        self.check_bodies(order_here(port=self.port))
+        for tag, bytes_read in fetch(LOOPBACK, self.port, REQUESTS):
+            self.assertEqual(bytes_read, body(tag))
         ways = [way for way, _ in self.released(program, LOOPBACK, REQUESTS)]
         self.assertEqual(ways[-1], "copy", ways)
         near = status(LOOPBACK, self.port)
         self.assertEqual(near["copied"], 1)  # to find out
-        self.tell("memory.c, plain, to loopback", "auto", near["used"] - far["used"], near["copied"], [])
         self.assertGreater(near["copy_route_sends"], 0)
         self.assertEqual(near["pinned_bytes"], 0)
+        self.tell("memory.c, plain, to loopback", "auto", near["used"] - far["used"], near["copied"], [])
 
     # TLS in user space: what is pinned are the records, which are made anew for each response.
 
@@ -180,29 +179,28 @@ class ZerocopyTest:
                    "--zerocopy", zerocopy, "--engine", self.engine, "--threads", "1", "--access-log", "-"]
         return Program(self, command, [(LOOPBACK, self.port)]), hashlib.sha256(body).hexdigest()
 
-    def sends(self, program: Program, peer: str) -> list[str]:
-        found = program.lines(rf'^{{.*"client":"{re.escape(peer)}:\d+".*"send":"(\w+)"', REQUESTS)
-        self.assertEqual(len(found), REQUESTS)
+    def sends(self, program: Program, wanted: str, rounds: int) -> list[str]:
+        """How each response went by the log, once the client has had `rounds` times REQUESTS in all."""
+        bodies = order(port=self.port, tls=True, target="/body")
+        self.assertEqual([found["sha256"] for found in bodies], [wanted] * REQUESTS)
+        pattern = rf'^{{.*"client":"{re.escape(route.HOST)}:\d+".*"send":"(\w+)"'
+        found = program.lines(pattern, rounds * REQUESTS)
+        self.assertEqual(len(found), rounds * REQUESTS)
         return found
 
     def test_tls_on(self) -> None:
-        program, wanted = self.start_tls("on")
-        bodies = order(port=self.port, tls=True, target="/body")
-        self.assertEqual([body["sha256"] for body in bodies], [wanted] * REQUESTS)
-        sends = self.sends(program, route.HOST)
+        sends = self.sends(*self.start_tls("on"), 1)
         self.assertEqual(sends, ["zerocopy"] * REQUESTS)
         self.tell("weir, TLS (responses)", "on", sends.count("zerocopy"), sends.count("copied"), [])
 
     def test_tls_auto(self) -> None:
-        program, wanted = self.start_tls("auto")
-        bodies = order(port=self.port, tls=True, target="/body")
-        self.assertEqual([body["sha256"] for body in bodies], [wanted] * REQUESTS)
-        sends = self.sends(program, route.HOST)
+        server = self.start_tls("auto")
+        sends, rounds = ["copy"], 0
+        while sends[-1] == "copy" and rounds < ROUNDS_MAX:
+            rounds += 1
+            sends = self.sends(*server, rounds)
         self.assertEqual(sends[-1], "zerocopy")
         self.tell("weir, TLS (responses)", "auto", sends.count("zerocopy"), sends.count("copied"), [])
-        bodies = order_here(port=self.port, tls=True, target="/body")
-        self.assertEqual([body["sha256"] for body in bodies], [wanted] * REQUESTS)
-        self.assertEqual(self.sends(program, LOOPBACK)[-1], "copy")
 
 
 for name in ENGINES:
