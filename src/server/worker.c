@@ -210,6 +210,7 @@ static int open_loop(struct weir__worker *worker)
     weir_loop_options_init(&loop_options);
     loop_options.engine = options->engine;
     loop_options.delivery = options->delivery;
+    loop_options.zerocopy = options->zerocopy;
     int error = weir_loop_new(&worker->service.loop, &loop_options);
     if (error) {
         const char *reason =
