@@ -8,6 +8,7 @@
 
 #include "server/log_writer.h"
 #include "server/options.h"
+#include "server/scrape.h"
 
 struct weir__worker;
 
@@ -22,7 +23,10 @@ struct weir__worker_options {
         *tls; /* the worker's from now on, even if it cannot start; NULL = none */
     uint64_t seed[2];
     struct weir__log_ring *log; /* NULL: no access log */
-    int ended_signal;           /* sent to the process when a worker ends */
+    /* The operator's address, of one worker alone, and the group that it asks; NULL: none here. Port as above. */
+    struct weir_address *admin;
+    struct weir__scrape_group *scrape_group;
+    int ended_signal; /* sent to the process when a worker ends */
 };
 
 /*
@@ -34,6 +38,12 @@ int weir__worker_start(struct weir__worker **worker, const struct weir__worker_o
 /* Why engine "auto" passed over io_uring, or NULL; and the engine it has. */
 const char *weir__worker_fallback_reason(const struct weir__worker *worker);
 const char *weir__worker_engine_name(const struct weir__worker *worker);
+
+/* Whether --zerocopy auto has found none. */
+bool weir__worker_lacks_zerocopy(const struct weir__worker *worker);
+
+/* Has the group ask this worker, too. */
+void weir__worker_join_group(struct weir__worker *worker, struct weir__scrape_group *group);
 
 /* New connections get `tls`, which is the worker's from now on. */
 void weir__worker_set_tls(struct weir__worker *worker, struct weir_tls_context *tls);
