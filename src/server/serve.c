@@ -233,6 +233,8 @@ static void handle_signals(struct server *server)
     bool told = false;
 
     while (workers_running(server) > 0) {
+        if (told && workers_running(server) == 1)
+            weir__worker_end_admin(server->workers[0]);
         int number = wait_for_signal(server);
 
         if (number == 0 && server->https) {
@@ -292,6 +294,7 @@ int weir__serve(struct weir__options *options)
             handle_signals(&server);
         } else {
             for_each_worker(&server, weir__worker_stop);
+            for_each_worker(&server, weir__worker_end_admin);
         }
         int worker_error = join_workers(&server);
         error = error ? error : worker_error;

@@ -42,6 +42,7 @@ struct weir__worker {
     bool accepting;
     bool stopping; /* drained or stopped: the loop ends with the last connection */
     struct weir__admin *admin;
+    bool admin_may_end, admin_closing;
     struct weir_timer drain_timer;
     uint64_t complained_ns;
     /* What is to take the place of service.tls: put there by the main thread, taken by the next accept. */
@@ -119,14 +120,9 @@ static void on_accept_tls(struct weir_listener *listener, struct weir_stream *st
 
 /* ---- ending ---- */
 
-static void on_admin_closed(void *context)
-{
-    struct weir__worker *worker = context;
+static void on_admin_closed(void *context);
 
-    weir_loop_stop(worker->service.loop);
-}
-
-/* Operators can look on until there is nothing left to see. */
+/* Operators can look on until the other workers have ended, too. */
 static void end_if_empty(struct weir__worker *worker)
 {
     struct weir__admin *admin = worker->admin;
@@ -134,11 +130,20 @@ static void end_if_empty(struct weir__worker *worker)
     if (!worker->stopping || worker->listener_count > 0 || worker->service.connection_count > 0)
         return;
     weir_timer_stop(&worker->drain_timer);
-    worker->admin = NULL;
-    if (admin)
-        weir__admin_close(admin, on_admin_closed, worker);
-    else
+    if (!admin) {
         weir_loop_stop(worker->service.loop);
+    } else if (worker->admin_may_end && !worker->admin_closing) {
+        worker->admin_closing = true;
+        weir__admin_close(admin, on_admin_closed, worker);
+    }
+}
+
+static void on_admin_closed(void *context)
+{
+    struct weir__worker *worker = context;
+
+    worker->admin = NULL;
+    end_if_empty(worker);
 }
 
 /* Those that wait come before those in the kernel's backlog. */
@@ -197,6 +202,15 @@ static void on_stop(struct weir_loop *loop, void *context)
     begin_stopping(worker);
     for_each_connection(&worker->service.connections, weir__connection_abort);
     for_each_connection(&worker->service.waiting, weir__connection_abort);
+    end_if_empty(worker);
+}
+
+static void on_end_admin(struct weir_loop *loop, void *context)
+{
+    struct weir__worker *worker = context;
+
+    (void)loop;
+    worker->admin_may_end = true;
     end_if_empty(worker);
 }
 
@@ -439,6 +453,11 @@ void weir__worker_drain(struct weir__worker *worker)
 void weir__worker_stop(struct weir__worker *worker)
 {
     weir_loop_post(worker->service.loop, on_stop, worker);
+}
+
+void weir__worker_end_admin(struct weir__worker *worker)
+{
+    weir_loop_post(worker->service.loop, on_end_admin, worker);
 }
 
 bool weir__worker_has_ended(const struct weir__worker *worker)

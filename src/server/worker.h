@@ -52,6 +52,11 @@ void weir__worker_set_tls(struct weir__worker *worker, struct weir_tls_context *
 void weir__worker_drain(struct weir__worker *worker);
 /* Ends at once: transactions in progress are logged as aborted. */
 void weir__worker_stop(struct weir__worker *worker);
+/*
+ * One that has the operator's address and was drained or stopped keeps that, and goes on, until it is told that nobody
+ * needs it any more: the other workers have ended. Again is harmless.
+ */
+void weir__worker_end_admin(struct weir__worker *worker);
 /* Whether its loop has ended. Any thread. */
 bool weir__worker_has_ended(const struct weir__worker *worker);
 /* Joins the thread, which must have ended or been told to, and frees. Returns 0 or why it failed. */
