@@ -277,11 +277,11 @@ static enum weir_send_reason choose(struct weir_stream *stream, struct weir__sen
     if (!is_zerocopy(reason))
         return reason;
     unsigned alike = count_alike(parts, plan->part_count);
-    bool small = parts[0].iov_len < WEIR__ZEROCOPY_PART_MIN;
-    if (alike < plan->part_count)
+    bool small = parts[0].iov_len < WEIR__ZEROCOPY_PART_MIN, all = alike == plan->part_count;
+    if (!all)
         weir__send_queue_plan(&stream->queue, plan, parts, alike);
     if (small)
-        return alike < plan->part_count ? WEIR_SEND_BECAUSE_HEAD : WEIR_SEND_BECAUSE_SMALL;
+        return all ? WEIR_SEND_BECAUSE_SMALL : WEIR_SEND_BECAUSE_HEAD;
     if (plan->length < WEIR__ZEROCOPY_BYTES_MIN)
         return WEIR_SEND_BECAUSE_SMALL;
     *pinned = weir__stream_pin(stream, plan->length);
