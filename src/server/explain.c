@@ -283,9 +283,10 @@ static void print_table(const struct explanation *explanation, FILE *out)
 {
     const struct weir__trial *trial = &explanation->trial;
 
-    fprintf(out, "Zero copy with --engine auto (%s) and --zerocopy auto: %s\n",
-            trial->engine[0] ? trial->engine : "none",
-            trial->zerocopy ? "yes" : "NO; weir doctor says why");
+    fprintf(out, "Zero copy with --zerocopy auto and --engine auto (%s): %s\n",
+            trial->engine[0] ? trial->engine : "none works", trial->zerocopy ? "yes" : "NO");
+    if (!trial->zerocopy)
+        fputs("  weir doctor says why.\n", out);
     print_routes(explanation, out);
     print_decisions(explanation, out);
     print_reasons(explanation, out);
