@@ -76,6 +76,8 @@ class Ledger:
         outcome = entry["outcome"]
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
         self.sends[entry["send"]] = self.sends.get(entry["send"], 0) + 1
+        if outcome not in ("delivered", "reset", "timeout"):
+            self.complain(f"the server gave up by itself: {line[:600]!r}")
         match = ID.search(entry["target"] or "")
         number = int(match[1]) if match else -1
         if not 0 <= number < len(self._states):
