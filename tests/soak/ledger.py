@@ -60,11 +60,13 @@ class Ledger:
         if self._states[number] < SEEN:
             self._bodies[number] = body_bytes
 
-    def read(self, path: pathlib.Path) -> None:
-        """Takes all lines of a log that no one writes to any more."""
+    def read(self, path: pathlib.Path) -> int:
+        """Takes all lines of a log that no one writes to any more. Returns how many there were."""
+        before = self.lines
         with open(path, "rb") as file:
             for line in file:
                 self._take(line)
+        return self.lines - before
 
     def _take(self, line: bytes) -> None:
         self.lines += 1

@@ -16,6 +16,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -25,7 +26,8 @@ sys.path[:0] = [str(ROOT / "tests" / "e2e"), str(ROOT / "tests" / "soak")]
 import support  # noqa: E402
 from client import SIZES, Target, World  # noqa: E402
 from ledger import Ledger  # noqa: E402
-from support import Server, wait_for  # noqa: E402
+from metrics_test import Metrics, admin_port  # noqa: E402
+from support import Connection, Server, wait_for  # noqa: E402
 from verdict import MIB, memory_faults  # noqa: E402
 
 # Engine, zero copy, TLS library.
@@ -57,6 +59,7 @@ class Subject:
     server: Server
     tls_port: int
     descriptors_before: int = 0
+    lines: int = 0  # of its log
     samples: list[tuple[float, int]] = dataclasses.field(default_factory=list)
 
     @property
@@ -69,15 +72,22 @@ class Subject:
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def metrics(self) -> Metrics:
+        with socket.create_connection(("127.0.0.1", admin_port(self.server)), 20) as channel:
+            return Metrics(Connection(channel).get("/metrics").body.decode())
+
     def is_alive(self) -> bool:
         return self.server.process.poll() is None
 
 
 def start(root: pathlib.Path, engine: str, zerocopy: str, library: str) -> Subject:
-    options = (*OPTIONS, "--zerocopy", zerocopy, "--tls", library, "--listen-tls", "127.0.0.1:0")
+    options = (*OPTIONS, "--zerocopy", zerocopy, "--tls", library)
+    options += ("--listen-tls", "127.0.0.1:0", "--admin", "127.0.0.1:0")
     server = Server(root, *options, engine=engine)
     found = wait_for(
-        "its TLS address", lambda: re.search(r"on https://127.0.0.1:([0-9]+)", server.errors())
+        "its addresses",
+        lambda: "metrics at" in (said := server.errors())
+        and re.search(r"on https://127.0.0.1:([0-9]+)", said),
     )
     return Subject(f"{engine}/{zerocopy}", server, int(found[1]))
 
@@ -168,7 +178,7 @@ class Soak:
             path.rename(old)
             subject.server.signal(signal.SIGUSR1)
             wait_for("the new log", path.exists)
-            self.ledger.read(old)
+            subject.lines += self.ledger.read(old)
             old.unlink()
 
     # ---- what is printed
@@ -211,6 +221,7 @@ class Soak:
             self.faults.append(f"{subject.name}: {before} descriptors before, {now} after")
         steady = [sample for sample in subject.samples if sample[0] >= self.warm_up]
         self.faults += [f"{subject.name}: {fault}" for fault in memory_faults(steady)]
+        metrics = subject.metrics()
         subject.server.signal(signal.SIGQUIT)
         status = subject.server.wait(15)
         if status != 0:
@@ -219,10 +230,17 @@ class Soak:
         said = [
             line
             for line in subject.server.errors().splitlines()
-            if not re.match(r"weir: (serving |no |made a )", line)
+            if not re.match(r"weir: (serving |no |metrics )", line)
         ]
         self.faults += [f"{subject.name} said: {line[:200]}" for line in said[:5]]
-        self.ledger.read(subject.server.log_path)
+        subject.lines += self.ledger.read(subject.server.log_path)
+        for name, wanted in (
+            ("weir_connections_open", 0),
+            ("weir_zerocopy_pinned_bytes", 0),
+            ("weir_requests_total", subject.lines),
+        ):
+            if metrics.sum(name) != wanted:
+                self.faults.append(f"{subject.name}: {name} is {metrics.sum(name):.0f}, not {wanted}")
 
     def verdict(self) -> bool:
         outcomes = ", ".join(f"{count} {name}" for name, count in self.ledger.outcomes.items())
