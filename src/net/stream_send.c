@@ -112,7 +112,7 @@ static void note_sealed(struct weir_stream *stream, uint64_t taken_ns)
         write->ways |= (uint8_t)stream->send_ways;
     }
     write = write ? NULL : stream->queue.first;
-    if (write && write->taken > 0) {
+    if (write && write->taken > 0 && write->wire_start < stream->ledger.accepted) {
         note_first_byte(stream, write, taken_ns);
         write->ways |= (uint8_t)stream->send_ways;
     }
@@ -167,9 +167,9 @@ static void on_send(struct weir__op *op, const struct weir__completion *completi
         weir__pool_give(batch_pool(stream), stream->send_batch);
         stream->send_batch = NULL;
     }
-    weir__stream_pin_taken(stream, completion->result > 0 ? (uint64_t)completion->result : 0);
     if (completion->result > 0)
         take_sent_bytes(stream, (uint64_t)completion->result);
+    weir__stream_pin_taken(stream, completion->result > 0 ? (uint64_t)completion->result : 0);
 
     if (stream->dying)
         weir__stream_defer(stream);
