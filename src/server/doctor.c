@@ -239,11 +239,11 @@ static void cipher_json_print(FILE *out)
 
     fputs(",\"tls_cipher\":{\"name\":", out);
     if (name)
-        json_text_print(name, out);
+        weir__json_text_print(name, out);
     else
         fputs("null", out);
     fputs(",\"detail\":", out);
-    json_text_print(text, out);
+    weir__json_text_print(text, out);
     fputc('}', out);
 }
 
