@@ -24,6 +24,8 @@
 #define WEIR__ZEROCOPY_RTT_MAX_US 200000u
 /* ... or much less, once half of what may be pinned is. */
 #define WEIR__ZEROCOPY_RTT_BUSY_MAX_US 20000u
+/* Smaller and larger pieces of a file both cost more processor time for each byte. */
+#define WEIR__SEND_FILE_PIECE_BYTES (64u << 10)
 /* A route on which the kernel copied is left alone for this long, then tried again; twice as long each time, up to ... */
 #define WEIR__ROUTE_RETRY_NS     UINT64_C(10000000000)
 #define WEIR__ROUTE_RETRY_MAX_NS UINT64_C(640000000000)
