@@ -26,6 +26,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+HARDWARE_ADDRESS = "52:54:00:77:65:69"  # of the guest's device; the range is for those who make their own
 HOST, GUEST, PREFIX_BITS, PORT = "10.78.0.1", "10.78.0.2", 24, 7078
 CLIENT = str(pathlib.Path(__file__).with_name("route_client.py"))
 START_SECONDS_MAX = 10.0

@@ -177,7 +177,8 @@ def _machine(kernel: kernels.Kernel, results: pathlib.Path, mode: str,
             command += ["-chardev", f"socket,id={tag},path={scratch / tag}",
                         "-device", f"vhost-user-fs-pci,chardev={tag},tag={tag}"]
         if tap is not None:
-            command += ["-netdev", f"tap,id=route,fd={tap}", "-device", "virtio-net-pci,netdev=route,romfile="]
+            command += ["-netdev", f"tap,id=route,fd={tap}", "-device",
+                        f"virtio-net-pci,netdev=route,mac={route.HARDWARE_ADDRESS},romfile="]
         machine = subprocess.Popen(_ending_with_us(command), stdin=subprocess.DEVNULL, stdout=log,
                                    stderr=log, pass_fds=[] if tap is None else [tap])
         stack.callback(_end, machine)
@@ -217,8 +218,8 @@ def run(kernel: kernels.Kernel, steps: Sequence[Step], results: pathlib.Path, mo
     `results` is a folder that is emptied first and then has what each printed, reports of sanitizers,
     and the guest's console. A guest that panics, hangs or takes longer than `timeout_s` of real time
     fails the steps that had not ended; so does `stop`. Raises Unavailable if it cannot be started.
-    `with_route` gives the guest a network device that leads to route.py; if it cannot have one, the variable
-    WEIR_VM_NO_ROUTE says why.
+    `with_route` gives the guest a network device that leads to route.py, whose hardware address is in the variable
+    WEIR_VM_ROUTE; if it cannot have one, WEIR_VM_NO_ROUTE says why.
     """
     if results.exists():
         shutil.rmtree(results)
@@ -232,15 +233,17 @@ def run(kernel: kernels.Kernel, steps: Sequence[Step], results: pathlib.Path, mo
                 on_result(found[-1])
 
     with contextlib.ExitStack() as stack:
-        variables, tap = {"PATH": os.environ["PATH"]}, None
+        variables, tap = {}, None
         if with_route:
             try:
                 log = stack.enter_context(open(results / "route.txt", "wb"))
                 tap = stack.enter_context(route.tap(_ending_with_us([]), log))
+                variables["WEIR_VM_ROUTE"] = route.HARDWARE_ADDRESS
             except route.RouteUnavailable as unavailable:
                 variables["WEIR_VM_NO_ROUTE"] = str(unavailable)
         (results / "plan.json").write_text(json.dumps([
-            {"command": list(step.command), "environment": {**variables, **step.environment},
+            {"command": list(step.command),
+             "environment": {"PATH": os.environ["PATH"], **step.environment, **variables},
              "timeout_s": step.timeout_s, "folder": step.folder} for step in steps]))
         machine = stack.enter_context(_machine(kernel, results, mode, memory_mb, tap))
         began = time.monotonic()
