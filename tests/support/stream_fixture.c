@@ -324,6 +324,7 @@ static void set_tls(struct stream_fixture *f, const struct stream_tls *tls,
     f->tls_server.kernel = tls->kernel;
     f->tls_client = f->tls_server;
     f->tls_server.vendor = tls->server;
+    f->tls_server.cipher_source = tls->cipher_source;
     f->tls_server.server = true;
     f->tls_server.certificates = certificate;
     f->tls_server.certificate_count = 1;

@@ -70,7 +70,8 @@ struct stream_tls {
     const char *server, *client; /* vendors */
     enum weir_tls_version version;
     enum weir_tls_kernel kernel;
-    const char *engine; /* on this one only; NULL: on all */
+    enum weir_tls_cipher_source cipher_source; /* the server's; the client has the default */
+    const char *engine;                        /* on this one only; NULL: on all */
 };
 
 typedef void (*stream_test_fn)(struct stream_fixture *f);
