@@ -258,7 +258,7 @@ static void ordinary_sends_between(struct engine_fixture *f)
 
 static void many_sends_outstanding(struct engine_fixture *f)
 {
-    enum { SENDS = 300, LENGTH = 3000 };
+    enum { SENDS = 300, LENGTH = 1500 };
     struct pinned p;
 
     pinned_open(&p, f, true, (size_t)SENDS * LENGTH);
@@ -365,6 +365,7 @@ static void abort_releases(struct engine_fixture *f)
         wait_until(f, &p.released, p.count);
         assert_int_equal(p.pair.client.pins, 0);
         f->ops->socket_close(f->engine, &p.pair.client);
+        wait_for(f, MS);
         record_init(&answer, f, WEIR__OP_SEND, &p.pair.server);
         record_send(&answer, "x", 1, 0);
         assert_int_equal(record_finish(&answer), WEIR_ERESET);
