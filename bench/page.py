@@ -169,7 +169,7 @@ def floor_part(found):
 
 def render(document):
     workloads = document["workloads"]
-    compared = [workload for workload in workloads if workload["section"] != "zerocopy"]
+    compared = report.compared(workloads)
     parts = [f'<h1>Weir: benchmark</h1><p class="soft">{text(report.machine_text(document))}</p>']
     if workloads:
         parts.append("<p>Server CPU by the scheduler's count, kernel work included: less is better. A bar is a "
@@ -177,8 +177,8 @@ def render(document):
                      "all servers in turns.</p>" f'<div class="legend">{LEGEND}</div>')
     if any(workload["goals"] for workload in compared):
         parts += [f"<h2>Goals</h2>{tally(compared)}",
-                  '<p class="soft">Ratios run by run, their median. A rate is no one\'s but the client\'s where the '
-                  "server waited for it.</p>",
+                  '<p class="soft">Ratios round by round, their median. * where the server waited for the client, '
+                  "so that the rate says little about it.</p>",
                   f'<div class="card">{table(report.goals_table(workloads), "goals", goal_class)}</div>']
     for section in dict.fromkeys(workload["section"] for workload in workloads):
         cards = "".join(card(workload) for workload in workloads if workload["section"] == section)

@@ -102,14 +102,17 @@ def workload_table(workload):
     return table
 
 
-def verdict(result):
-    said = "met" if result["met"] else "missed"
-    return said + (" (the client is the limit)" if not result["met"] and result["client_bound"] else "")
+def verdict(goal, result):
+    """A ratio and whether it will do; * = missed, but the server waited for the client."""
+    ratio = result["ratio"]["median"]
+    digits = 2 if round(ratio, 2) != goal["bound"] or ratio == goal["bound"] else 4
+    said = "met" if result["met"] else "missed*" if result["client_bound"] else "missed"
+    return f"{ratio:.{digits}f} {said}"
 
 
 def goal_line(goal):
     against = f" ({goal['against_server']})" if goal["against_server"] else ""
-    results = ", ".join(f"{result['server']} {result['ratio']['median']:.2f} {verdict(result)}"
+    results = ", ".join(f"{column_of(result)} {verdict(goal, result)}"
                         for result in goal["results"])
     return f"goal {goal['text']}{against}: {results}"
 
@@ -132,6 +135,11 @@ def markdown(table):
     return "\n".join(lines)
 
 
+def compared(workloads):
+    """Those in which weir is compared with others, not with itself in three modes."""
+    return [workload for workload in workloads if workload["section"] != "zerocopy"]
+
+
 def column_of(result):
     """Weir's rows by what they have in common, plain or over TLS with the library that it takes by default."""
     return result["server"].replace(f" {servers.VENDORS[0]}", "").removeprefix("weir ")
@@ -144,15 +152,13 @@ def goal_columns(workloads):
 
 
 def goals_table(workloads):
-    workloads = [workload for workload in workloads if workload["section"] != "zerocopy"]
     columns = goal_columns(workloads)
     table = [["workload", "goal", "against", *columns]]
     for workload in workloads:
         for goal in workload["goals"]:
             results = {column_of(result): result for result in goal["results"]}
             table.append([workload["title"], goal["text"], goal["against_server"] or LEFT_OUT] + [
-                f"{results[name]['ratio']['median']:.2f} {verdict(results[name])}"
-                if name in results else LEFT_OUT for name in columns])
+                verdict(goal, results[name]) if name in results else LEFT_OUT for name in columns])
     return table
 
 
@@ -230,13 +236,18 @@ def section_text(document, section):
     if section == "summary":
         return markdown(summary_table(document)) if workloads else None
     if section == "goals":
-        return markdown(goals_table(workloads)) if workloads else None
+        return markdown(goals_table(compared(workloads))) if workloads else None
+    return section_tables([workload for workload in workloads if workload["section"] == section])
+
+
+def section_tables(workloads):
     parts = []
     for workload in workloads:
-        if workload["section"] == section:
-            parts += [f"**{workload['title']}**", markdown(workload_table(workload))]
-            parts += ["\n".join(f"- {goal_line(goal)}" for goal in workload["goals"])]
-            parts += ["\n".join(f"- left out: {reason}" for reason in workload["left_out"])]
+        parts += [f"**{workload['title']}**", markdown(workload_table(workload))]
+    if any(workload["goals"] for workload in workloads):
+        parts.append(markdown(goals_table(workloads)))
+    reasons = dict.fromkeys(reason for workload in workloads for reason in workload["left_out"])
+    parts.append("\n".join(f"- left out: {reason}" for reason in reasons))
     return "\n\n".join(part for part in parts if part) or None
 
 
