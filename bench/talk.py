@@ -114,7 +114,7 @@ def measure_route(_):
 
 def measure_io_uring(arguments):
     with network_of_our_own(), harness.make_folder() as folder:
-        return {"io_uring": talk_uring.compare(folder, list(harness.SIZES), talk_uring.CONNECTIONS, arguments.rounds)}
+        return {"io_uring": talk_uring.compare(folder, talk_uring.TARGETS, talk_uring.CONNECTIONS, arguments.rounds)}
 
 
 def measure(part, arguments):

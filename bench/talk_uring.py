@@ -19,13 +19,16 @@ import tempfile
 import time
 
 import harness
-import run
+import measure
 import servers
 
 LOOPS = [("epoll", "send"), ("io_uring-eager", "submit"), ("io_uring-each", "submit"),
          ("io_uring-single", "submit"), ("io_uring", "submit")]
 ENGINES = ["epoll", "io_uring"]
 CONNECTIONS = [10, 100]
+TARGETS = ["1kb", "128kb"]
+SECONDS = 0.4  # of a run
+COUNTED_REQUESTS = {"1kb": 8000, "128kb": 2000}
 COUNTER = "raw_syscalls:sys_enter"
 # perf has attached by then.
 COUNTER_START_SECONDS = 0.3
@@ -59,13 +62,15 @@ def compare(folder, targets, connections, rounds):
         starters += [functools.partial(servers.start_weir, folder, site, folder, engine, False, False)
                      for engine in ENGINES]
         with contextlib.ExitStack() as stack:
-            running = run.start_all(stack, starters)
+            running, missing = servers.start_all(stack, starters)
+            if missing:
+                raise harness.Missing(missing[0])
             for count in connections:
-                summary = run.summarise(run.measure(running, target, count, rounds))
-                for server in running:
-                    summary[server.name]["calls"] = calls_per_request(
-                        server, target, count, run.REQUESTS[target] // 4)
-                table = {"target": target, "connections": count, "servers": summary}
+                runs = measure.in_turns(running, rounds, measure.Load(target, count, SECONDS))
+                table = {"target": target, "connections": count, "servers": {
+                    server.name: measure.row_of(server, runs[server.name])
+                    | {"calls": calls_per_request(server, target, count, COUNTED_REQUESTS[target])}
+                    for server in running}}
                 print_table(table)
                 tables.append(table)
     return tables
@@ -75,17 +80,18 @@ def print_table(table):
     base = next(iter(table["servers"].values()))
     rows = [["loop", "requests/s", "CPU us/request", "x epoll", "calls/request"]]
     for name, row in table["servers"].items():
-        rows.append([name, row["requests_s"].text(0), row["cpu_us"].text(),
-                     f"{row['cpu_us'].median / base['cpu_us'].median:.2f}",
+        cpu_us = row["cpu_us"]["median"]
+        rows.append([name, f"{row['requests_s']['median']:.0f}", f"{cpu_us:.1f}",
+                     f"{cpu_us / base['cpu_us']['median']:.2f}",
                      "-" if row["calls"] is None else f"{row['calls']:.2f}"])
-    print(f"\n{run.title_of(table['target'], table['connections'])}")
+    print(f"\n{table['target']}, {table['connections']} connections")
     harness.print_table(rows)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--targets", type=run.words, default=servers.TARGETS)
+    parser.add_argument("--targets", type=servers.words, default=TARGETS)
     parser.add_argument("--connections", type=lambda text: [int(n) for n in text.split(",")],
                         default=CONNECTIONS)
     parser.add_argument("--json", type=pathlib.Path,
@@ -96,7 +102,7 @@ def main():
         try:
             document["io_uring"] = compare(folder, arguments.targets, arguments.connections,
                                            arguments.rounds)
-        except harness.BenchError as error:
+        except (harness.BenchError, harness.Missing) as error:
             sys.exit(f"bench: {error}")
     harness.document_write(document, arguments.json)
 

@@ -17,7 +17,7 @@ import pathlib
 import sys
 
 import harness
-import run
+import measure
 import servers
 
 TARGET = "128kb"
@@ -45,22 +45,28 @@ def responses_logged(log):
     return {"used": ways.count("zerocopy"), "copied": ways.count("copied")}
 
 
-def measure(folder, starters, connections, rounds, requests):
-    """Starts them all and runs them in turns. Returns the summary, with COUNTS, by the mode of zero copy."""
+def start_memory(folder, engine, mode):
+    program = harness.REPOSITORY / "build" / "example-memory"
+    if not program.exists():
+        raise harness.Missing("build/example-memory is not built: cmake --build build --target example_memory")
+    return harness.Server(
+        f"memory {engine} zerocopy-{mode}",
+        lambda port: [str(program), "--listen", f"127.0.0.1:{port}", "--bytes", str(harness.SIZES[TARGET]),
+                      "--engine", engine, "--zerocopy", mode], folder, kind=harness.WEIR)
+
+
+def measure_modes(folder, starters, connections, rounds, requests):
+    """Starts them all and runs them in turns. Returns their rows, with COUNTS, by the mode of zero copy."""
     with contextlib.ExitStack() as stack:
-        running = run.start_all(stack, starters)
-        runs = {server.name: [] for server in running}
-        for server in running:
-            server.load(TARGET, connections, requests // 10)
-        for number in range(rounds):
-            first = number % len(running) if running else 0
-            for server in running[first:] + running[:first]:
-                runs[server.name].append(server.load(TARGET, connections, requests))
+        running, missing = servers.start_all(stack, starters)
+        if missing:
+            raise harness.Missing(missing[0])
+        runs = measure.in_turns(running, rounds, lambda server: server.load(TARGET, connections, requests))
         counts = {server.name: sends_told(server) for server in running if server.name.startswith("memory")}
     for name in runs.keys() - counts.keys():
         counts[name] = responses_logged(pathlib.Path(folder) / f"{name.replace(' ', '-')}-on.log")
-    return {name.rsplit("zerocopy-", 1)[1]: {**row, **counts[name]}
-            for name, row in run.summarise(runs).items()}
+    return {server.name.rsplit("zerocopy-", 1)[1]: {**measure.row_of(server, runs[server.name]), **counts[server.name]}
+            for server in running}
 
 
 def compare(folder, engines, connections, rounds, requests):
@@ -69,30 +75,26 @@ def compare(folder, engines, connections, rounds, requests):
     site = harness.make_site(folder)
     tables = []
     for engine in engines:
-        plain = [functools.partial(servers.start_memory, folder, engine, mode, harness.SIZES[TARGET])
-                 for mode in MODES]
+        plain = [functools.partial(start_memory, folder, engine, mode) for mode in MODES]
         tls = [functools.partial(servers.start_weir, folder, site, folder, engine, True, True,
-                                 servers.WeirTls(certificate, servers.VENDORS[0], zerocopy=mode))
-               for mode in MODES]
+                                 servers.WeirTls(certificate, servers.VENDORS[0]), mode) for mode in MODES]
         for transport, starters in (("plain", plain), ("tls", tls)):
             for count in connections:
                 table = {"engine": engine, "transport": transport, "connections": count,
-                         "servers": measure(folder, starters, count, rounds, requests)}
+                         "servers": measure_modes(folder, starters, count, rounds, requests)}
                 print_table(table)
                 tables.append(table)
     return tables
 
 
 def print_table(table):
-    rows = [["zero copy", "requests/s", "x off", "CPU us/request", "x off", *COUNTS]]
-    base = table["servers"].get("off")
+    rows = [["zero copy", "requests/s", "CPU us/request", "x off", *COUNTS]]
     for mode, row in table["servers"].items():
-        ratios = [f"{row[key].median / base[key].median:.2f}" if base else "-"
-                  for key in ("requests_s", "cpu_us")]
-        rows.append([mode, row["requests_s"].text(0), ratios[0], row["cpu_us"].text(), ratios[1],
+        cpu_us = row["cpu_us"]["median"]
+        rows.append([mode, f"{row['requests_s']['median']:.0f}", f"{cpu_us:.1f}",
+                     f"{cpu_us / table['servers']['off']['cpu_us']['median']:.2f}",
                      *(str(row[key]) for key in COUNTS)])
-    over = "" if table["transport"] == "plain" else " over TLS"
-    print(f"\n{run.title_of(TARGET, table['connections'], over)}, {table['engine']}")
+    print(f"\n{TARGET}, {table['transport']}, {table['connections']} connections, {table['engine']}")
     harness.print_table(rows)
 
 
@@ -100,7 +102,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=REQUESTS)
-    parser.add_argument("--engines", type=run.words, default=run.ENGINES_TLS)
+    parser.add_argument("--engines", type=servers.words, default=servers.ENGINES_TLS)
     parser.add_argument("--connections", type=lambda text: [int(n) for n in text.split(",")],
                         default=CONNECTIONS)
     parser.add_argument("--json", type=pathlib.Path,
@@ -111,7 +113,7 @@ def main():
         try:
             document["zerocopy"] = compare(folder, arguments.engines, arguments.connections,
                                            arguments.rounds, arguments.requests)
-        except harness.BenchError as error:
+        except (harness.BenchError, harness.Missing) as error:
             sys.exit(f"bench: {error}")
     harness.document_write(document, arguments.json)
 
