@@ -180,28 +180,25 @@ static const char *size_text(uint64_t bytes, char text[32])
     return text;
 }
 
-static void print_decision(enum weir_send_reason reason, FILE *out)
+static const char *decision_text(enum weir_send_reason reason, char text[48])
 {
-    char text[48];
-
-    snprintf(text, sizeof(text), "%s (%s)", weir_send_way_name(weir_send_reason_way(reason)),
+    snprintf(text, 48, "%s (%s)", weir_send_way_name(weir_send_reason_way(reason)),
              weir_send_reason_name(reason));
-    fprintf(out, "  %-20s", text);
+    return text;
 }
 
 static void print_decisions(const struct explanation *explanation, FILE *out)
 {
-    char size[32];
+    char size[32], loopback[48], new[48];
 
     fprintf(out, "\n%-20s %-9s  %-20s  %s\n", "Way (reason)", "", "over loopback",
             "elsewhere, first send");
     for (size_t t = 0; t < TRANSPORTS; t++) {
-        for (size_t s = 0; s < SIZES; s++) {
-            fprintf(out, "%-20s %9s", s == 0 ? transports[t].title : "", size_text(sizes[s], size));
-            for (size_t r = 0; r < ROUTES; r++)
-                print_decision(explanation->decisions[t][r][s], out);
-            fputc('\n', out);
-        }
+        for (size_t s = 0; s < SIZES; s++)
+            fprintf(out, "%-20s %9s  %-20s  %s\n", s == 0 ? transports[t].title : "",
+                    size_text(sizes[s], size),
+                    decision_text(explanation->decisions[t][0][s], loopback),
+                    decision_text(explanation->decisions[t][1][s], new));
     }
 }
 
@@ -236,11 +233,10 @@ static void print_routes(const struct explanation *explanation, FILE *out)
                 explanation->interfaces[i].address);
     if (!explanation->trial.zerocopy)
         return;
-    fprintf(out,
-            "  A route is tried by its first send of %s or more, without which nothing tells\n",
+    fprintf(out, "  The first send of %s or more on a route is tried: nothing else tells\n",
             size_text(WEIR__ZEROCOPY_BYTES_MIN, size));
-    fputs("  whether its device needs the copy. Then it is one that pays, or is left alone\n"
-          "  for 10 s, and longer each time.\n",
+    fputs("  whether its device needs the copy. Then it is a route that pays, or it is left\n"
+          "  alone for 10 s, and longer each time.\n",
           out);
 }
 

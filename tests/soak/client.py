@@ -27,7 +27,7 @@ READ_BYTES = 1 << 18
 HEAD_MAX = 1 << 14
 SLOW_RECEIVE_BUFFER = 16 << 10
 STUCK_S = 60.0  # no client may wait longer than this for a byte that it asked for
-STALL_S = 12.0  # longer than the servers' --send-timeout
+STALL_S = 22.0  # longer than the servers' --send-timeout
 SLOW_S = 0.2
 SLOW_BYTES = 4096
 ROUND_MAX = 256
@@ -88,6 +88,8 @@ class World:
         self.order = itertools.count()
         self.totals = Totals()
         self.ending = False
+        self.ran_at = time.monotonic()
+        self.pause_max_s = 0.0  # servers give up clients that take nothing for some seconds
         self.room = bytearray(READ_BYTES)
         self.view = memoryview(self.room)
 
@@ -101,7 +103,10 @@ class World:
     def run_once(self, wait_s: float) -> None:
         if self.timers:
             wait_s = min(wait_s, max(0.0, self.timers[0][0] - time.monotonic()))
-        for number, _ in self.epoll.poll(wait_s, ROUND_MAX):
+        self.pause_max_s = max(self.pause_max_s, time.monotonic() - self.ran_at)
+        ready = self.epoll.poll(wait_s, ROUND_MAX)
+        self.ran_at = time.monotonic()
+        for number, _ in ready:
             client = self.clients.get(number)
             if client:
                 client.guarded(client.on_ready)

@@ -60,15 +60,8 @@ class Ledger:
         if self._states[number] < SEEN:
             self._bodies[number] = body_bytes
 
-    def read(self, path: pathlib.Path) -> int:
-        """Takes all lines of a log that no one writes to any more. Returns how many there were."""
-        before = self.lines
-        with open(path, "rb") as file:
-            for line in file:
-                self._take(line)
-        return self.lines - before
-
-    def _take(self, line: bytes) -> None:
+    def take(self, line: bytes) -> None:
+        """A line of a log."""
         self.lines += 1
         try:
             entry = json.loads(line)
@@ -104,3 +97,56 @@ class Ledger:
                 self.complain(f"request {number} has no line")
             elif expectation == NONE and state >= SEEN:
                 self.complain(f"request {number} has a line, though it was never whole")
+
+
+class LogReader:
+    """Follows a server's log through its rotations, a few lines at a time, so that nobody has to wait for it."""
+
+    def __init__(self, path: pathlib.Path, ledger: Ledger):
+        self.path, self.ledger = path, ledger
+        self.old = path.with_suffix(".old")
+        self.lines = 0
+        self._file = open(path, "rb")
+        self._rest = b""  # a line that is being written
+
+    def rotate(self) -> None:
+        """Moves the log away; who writes it is to be told. Not while the one before is still read."""
+        if not self.old.exists():
+            self.path.rename(self.old)
+
+    def read(self, most: int) -> int:
+        """Takes at most so many lines. Returns how many there were."""
+        for count in range(most):
+            line = self._rest + self._file.readline()
+            if not line.endswith(b"\n"):
+                self._rest = line
+                self._next_file()
+                return count
+            self._rest = b""
+            self.lines += 1
+            self.ledger.take(line)
+        return most
+
+    def _next_file(self) -> None:
+        """At the end of one that was moved away: nobody writes to it once the new one is there."""
+        if not self.old.exists() or not self.path.exists():
+            return
+        line = self._file.readline()  # what was written before that was seen
+        if line:
+            self._rest += line
+            if self._rest.endswith(b"\n"):
+                self.lines += 1
+                self.ledger.take(self._rest)
+                self._rest = b""
+            return
+        self._file.close()
+        self._file = open(self.path, "rb")
+        self.old.unlink()
+
+    def read_all(self) -> None:
+        """Nobody writes any more."""
+        while self.read(1 << 20) or self.old.exists():
+            pass
+        if self._rest:
+            self.ledger.complain(f"the log ends in the middle of a line: {self._rest[:200]!r}")
+        self._file.close()
