@@ -215,8 +215,8 @@ def ktls(data):
             costs += [cost] if kind != "off" else []
         groups.append((f"Weir, {entry['engine']}", bars))
     page = KTLS.format(
-        where=f"This host's kernel may have no TLS, so it runs in the tests' virtual machine, Linux {data['kernel']}, which is "
-              "emulated: 10 to 30 times slower.",
+        where=f"It runs in the virtual machine of the tests, Linux {data['kernel']}, since few hosts have a kernel with TLS; the "
+              "machine is emulated, and 10 to 30 times slower than this one.",
         ours=markdown(table),
         verdict=f"With TLS in the kernel a response takes {min(costs):.2f} to {max(costs):.2f} times the CPU of user space there. ")
     return page, talk_chart.bars_svg(
