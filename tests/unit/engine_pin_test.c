@@ -279,8 +279,14 @@ static void many_sends_outstanding(struct engine_fixture *f)
 
     pinned_open(&p, f, true, (size_t)SENDS * LENGTH);
     record_submit(&p.watch);
-    for (int i = 0; i < SENDS; i++)
-        send_some(&p, LENGTH, 0);
+    for (int i = 0; i < SENDS && !p.send.op.in_flight; i++) {
+        submit(&p, LENGTH, 0);
+        if (completes(&p))
+            p.taken += (size_t)p.send.result;
+    }
+    record_submit(&p.receive);
+    if (p.send.op.in_flight)
+        p.taken += (size_t)record_finish(&p.send);
     received_all(&p);
     pinned_close(&p);
 }
@@ -381,6 +387,7 @@ static void abort_releases(struct engine_fixture *f)
         wait_until(f, &p.released, p.count);
         assert_int_equal(p.pair.client.pins, 0);
         f->ops->socket_close(f->engine, &p.pair.client);
+        wait_for(f, 20 * MS);
         record_init(&answer, f, WEIR__OP_SEND, &p.pair.server);
         record_send(&answer, "x", 1, 0);
         assert_int_equal(record_finish(&answer), WEIR_ERESET);
@@ -585,11 +592,6 @@ static void memory_table_is_bounded(struct engine_fixture *f)
     int rc = 0;
 
     assert_non_null(memory);
-    if (!f->ops->memory_register) {
-        f->passed = true;
-        free(memory);
-        engine_skip(f, "no zero copy here");
-    }
     memset(memory, 0, (size_t)TRIES * BYTES);
     for (; count < TRIES; count++) {
         rc = f->ops->memory_register(f->engine, memory + (size_t)count * BYTES, BYTES);
@@ -623,7 +625,7 @@ static const struct engine_test tests[] = {
     {.name = "operation in flight again", .run = operation_in_flight_again},
     {.name = "registered memory", .run = registered_memory},
     {.name = "memory registered in part", .run = memory_registered_in_part},
-    {.name = "memory table is bounded", .run = memory_table_is_bounded},
+    {.name = "memory table is bounded", .run = memory_table_is_bounded, .kernel = true},
 };
 
 int main(void)
