@@ -398,22 +398,28 @@ static void abort_releases(struct engine_fixture *f)
 /* Both sides are shut, but the peer has not read: a poller says hang-up all the time. */
 static void both_shut_with_pins_held(struct engine_fixture *f)
 {
-    struct pinned p;
+    for (int watched = 0; watched < 2; watched++) {
+        struct pinned p;
 
-    pinned_open(&p, f, false, 256 * SEND_BYTES);
-    send_until_blocked(&p);
-    record_cancel_and_finish(&p.send);
-    assert_int_equal(f->ops->socket_shutdown(f->engine, &p.pair.server), 0);
-    assert_int_equal(f->ops->socket_shutdown(f->engine, &p.pair.client), 0);
-    wait_for(f, 20 * MS);
-    uint64_t before_ns = thread_time_ns();
-    wait_for(f, 200 * MS);
-    assert_in_range(thread_time_ns() - before_ns, 0, 50 * MS);
-    assert_true(held(&p) > 1);
-    record_submit(&p.receive);
-    assert_int_equal(record_finish(&p.receive), 0);
-    assert_int_equal(p.receive.length, p.taken);
-    pinned_close(&p);
+        pinned_open(&p, f, watched, 256 * SEND_BYTES);
+        if (watched)
+            record_submit(&p.watch);
+        send_until_blocked(&p);
+        record_cancel_and_finish(&p.send);
+        assert_int_equal(f->ops->socket_shutdown(f->engine, &p.pair.server), 0);
+        assert_int_equal(f->ops->socket_shutdown(f->engine, &p.pair.client), 0);
+        wait_for(f, 20 * MS);
+        uint64_t before_ns = thread_time_ns();
+        wait_for(f, 200 * MS);
+        assert_in_range(thread_time_ns() - before_ns, 0, 50 * MS);
+        assert_true(held(&p) > 1);
+        record_submit(&p.receive);
+        assert_int_equal(record_finish(&p.receive), 0);
+        assert_int_equal(p.receive.length, p.taken);
+        if (watched)
+            assert_int_equal(record_finish(&p.watch), 0);
+        pinned_close(&p);
+    }
 }
 
 static bool dies(struct engine_fixture *f, struct weir__socket *socket,
