@@ -63,7 +63,10 @@ static int ticket_key_use(const struct weir__tls_ticket_key *key, const unsigned
            EVP_MAC_CTX_set_params(mac, parameters) == 1;
 }
 
-/* Returns -1: an error; decrypting, 0: unknown, 1: good, 2: good, and the client gets a new one. */
+/*
+ * Returns -1: an error; decrypting, 0: unknown, 1: good, 2: good, and the client gets a new one. In TLS 1.3 it
+ * always does: clients use a ticket once (RFC 8446 appendix C.4), and would resume every other time only.
+ */
 int weir__openssl_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv,
                              EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int encrypt)
 {
@@ -90,7 +93,7 @@ int weir__openssl_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv,
             continue;
         if (!ticket_key_use(&tickets->keys[i], iv, cipher, mac, 0))
             return -1;
-        return i == 0 ? 1 : 2;
+        return i == 0 && SSL_version(ssl) != TLS1_3_VERSION ? 1 : 2;
     }
     return 0;
 }
