@@ -266,7 +266,9 @@ static int own_certificate_set(struct weir__tls_vendor_context *context,
 static int context_set(struct weir__tls_vendor_context *context,
                        const struct weir__tls_config *config, struct weir__tls_complaint *complaint)
 {
-    context->ssl_context = SSL_CTX_new(config->server ? TLS_server_method() : TLS_client_method());
+    context->ssl_context =
+        SSL_CTX_new_ex(weir__openssl()->context, WEIR__OPENSSL_QUERY,
+                       config->server ? TLS_server_method() : TLS_client_method());
     if (!context->ssl_context ||
         SSL_CTX_set_ex_data(context->ssl_context, weir__openssl()->context_index, context) != 1)
         return WEIR_ENOMEM;
@@ -274,7 +276,8 @@ static int context_set(struct weir__tls_vendor_context *context,
         weir__tls_complain(complaint, "this OpenSSL does not have what TLS needs");
         return WEIR_ENOTSUP;
     }
-    SSL_CTX_set_keylog_callback(context->ssl_context, weir__openssl_key_log);
+    if (context->key_log || !weir__openssl()->has_kdf)
+        SSL_CTX_set_keylog_callback(context->ssl_context, weir__openssl_key_log);
     int rc = own_certificate_set(context, config, complaint);
     if (rc == 0)
         rc = peer_set(context, config, complaint);
@@ -291,9 +294,10 @@ int weir__openssl_context_new(struct weir__tls_vendor_context **context_out,
 
     if (rc != 0)
         return rc;
-    weir__tls_complain(complaint, "out of memory");
+    weir__tls_complain(complaint, "this OpenSSL does not have what TLS needs");
     if (!weir__openssl())
         return WEIR_ENOTSUP;
+    weir__tls_complain(complaint, "out of memory");
     struct weir__tls_vendor_context *context = weir__allocate_zeroed(1, sizeof(*context));
     if (!context)
         return WEIR_ENOMEM;
