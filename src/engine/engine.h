@@ -31,6 +31,7 @@
 
 #include <weir/address.h>
 #include <weir/delivery.h>
+#include <weir/loop.h>
 
 #include "core/list.h"
 #include "core/tls_keys.h"
@@ -297,8 +298,6 @@ extern const struct weir__engine_ops weir__io_uring_engine;
 extern const struct weir__engine_ops weir__epoll_engine;
 extern const struct weir__engine_ops weir__poll_engine;
 
-struct weir_loop;
-struct weir_loop_options;
 /* weir_loop_new on an engine that exists; the loop closes it in the end. For the simulation. */
 int weir__loop_new_on(struct weir_loop **loop, struct weir__engine *engine,
                       const struct weir_loop_options *options);
@@ -334,9 +333,10 @@ void weir__loop_unhold(struct weir_loop *loop, size_t bytes);
 /* How often the engine has waited: what was submitted since the last time cannot have been completed yet. */
 uint64_t weir__loop_waits(const struct weir_loop *loop);
 
-struct weir__send_policy;
-/* How the loop's streams send, and what is known of that. */
-struct weir__send_policy *weir__loop_send_policy(struct weir_loop *loop);
+/* What the options say; `*pinned_bytes_max` too. OFF where the engine has no zero copy. */
+enum weir_zerocopy weir__loop_zerocopy(const struct weir_loop *loop, uint64_t *pinned_bytes_max);
+/* What src/net keeps with the loop: NULL, or one allocation that is released with it. */
+void **weir__loop_attachment(struct weir_loop *loop);
 
 /* Whether the loop's streams are to record delivery. */
 bool weir__loop_delivery(const struct weir_loop *loop);

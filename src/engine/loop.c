@@ -34,7 +34,10 @@ struct weir_loop {
     bool in_round;     /* callbacks may be running */
     bool now_is_fresh; /* now_ns was read in this round */
     bool delivery;
+    enum weir_zerocopy zerocopy;
     uint64_t held_bytes, held_bytes_max;
+    uint64_t pinned_bytes_max;
+    void *attachment;
     uint64_t waits; /* so often has the engine waited */
     const char *fallback_reason;
     struct weir__list deferred;
@@ -56,6 +59,8 @@ void weir_loop_options_init(struct weir_loop_options *options)
         .receive_bytes = 16 * 1024,
         .receive_buffers = 256,
         .held_bytes_max = 64u << 20,
+        .zerocopy = WEIR_ZEROCOPY_AUTO,
+        .pinned_bytes_max = 64u << 20,
     };
 }
 
@@ -136,6 +141,10 @@ int weir__loop_new_on(struct weir_loop **result, struct weir__engine *engine,
 
     if (!loop)
         return WEIR_ENOMEM;
+    if (options->zerocopy == WEIR_ZEROCOPY_ON && !engine->ops->can_zerocopy(engine)) {
+        weir__release(loop);
+        return WEIR_ENOTSUP;
+    }
     if (pthread_mutex_init(&loop->posts_lock, NULL) != 0) {
         weir__release(loop);
         return WEIR_ENOMEM;
@@ -143,6 +152,10 @@ int weir__loop_new_on(struct weir_loop **result, struct weir__engine *engine,
     loop->engine = engine;
     loop->delivery = options->delivery;
     loop->held_bytes_max = options->held_bytes_max;
+    loop->zerocopy = options->zerocopy;
+    if (!engine->ops->can_zerocopy || !engine->ops->can_zerocopy(engine))
+        loop->zerocopy = WEIR_ZEROCOPY_OFF;
+    loop->pinned_bytes_max = options->pinned_bytes_max;
     weir__list_init(&loop->deferred);
     loop->posts_end = &loop->posts_first;
     weir__wheel_init(&loop->wheel, engine->ops->now_ns(engine) / NS_PER_MS);
@@ -164,6 +177,7 @@ void weir_loop_free(struct weir_loop *loop)
     for (unsigned i = 0; i < WEIR__LOOP_POOLS; i++)
         weir__pool_dispose(&loop->pools[i]);
     loop->engine->ops->close(loop->engine);
+    weir__release(loop->attachment);
     pthread_mutex_destroy(&loop->posts_lock);
     weir__release(loop);
 }
@@ -317,6 +331,17 @@ const char *weir_loop_fallback_reason(const struct weir_loop *loop)
 uint64_t weir__loop_waits(const struct weir_loop *loop)
 {
     return loop->waits;
+}
+
+enum weir_zerocopy weir__loop_zerocopy(const struct weir_loop *loop, uint64_t *pinned_bytes_max)
+{
+    *pinned_bytes_max = loop->pinned_bytes_max;
+    return loop->zerocopy;
+}
+
+void **weir__loop_attachment(struct weir_loop *loop)
+{
+    return &loop->attachment;
 }
 
 bool weir__loop_delivery(const struct weir_loop *loop)

@@ -30,6 +30,8 @@
 /* So many sends in a row must have been copied before a route that has had zero copy is left alone. */
 #define WEIR__ROUTE_COPIES_MAX 4
 #define WEIR__ROUTES           64
+/* After a refusal the kernel is not asked again for a while: each costs a call in vain. */
+#define WEIR__REFUSED_PAUSE_NS UINT64_C(100000000)
 
 /* What is known of a way to peers: those of one network behind one local address. */
 struct weir__route {
@@ -61,11 +63,10 @@ struct weir__route *weir__send_policy_route(struct weir__send_policy *policy,
 struct weir__send_question {
     uint64_t bytes;
     bool file, kernel_tls;
-    bool head; /* small parts alone, with a big one behind them */
-    struct weir__route
-        *route; /* NULL: not known, so that it is the one to ask for if the answer depends on it */
-    uint64_t pinned_bytes; /* of this connection */
-    uint32_t rtt_us;       /* 0 = not known */
+    bool head;                 /* small parts alone, with a big one behind them */
+    struct weir__route *route; /* NULL: not known, ask for it if the answer depends on it */
+    uint64_t pinned_bytes;     /* of this connection */
+    uint32_t rtt_us;           /* 0 = not known */
     uint64_t now_ns;
 };
 
@@ -80,9 +81,11 @@ struct weir__send_answer weir__send_policy_ask(const struct weir__send_policy *p
 /* The send was made as answered, and took `bytes`. */
 void weir__send_policy_sent(struct weir__send_policy *policy, enum weir_send_reason reason,
                             uint64_t bytes);
-/* Bytes are pinned from now on, and what became of them. `result` is an enum weir__pin_result. */
-void weir__send_policy_pinned(struct weir__send_policy *policy, struct weir__route *route,
-                              uint64_t bytes);
+/* A send with a pin goes out by this route, which may be NULL. */
+void weir__send_policy_tried(struct weir__send_policy *policy, struct weir__route *route);
+/* Of the bytes that are pinned, `now` take the place of `before`. */
+void weir__send_policy_pinned(struct weir__send_policy *policy, uint64_t before, uint64_t now);
+/* What became of such a send of `bytes`: `result` is an enum weir__pin_result. Once for each that was tried. */
 void weir__send_policy_released(struct weir__send_policy *policy, struct weir__route *route,
                                 uint64_t bytes, int result, uint64_t now_ns);
 

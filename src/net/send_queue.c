@@ -114,6 +114,7 @@ struct weir__write *weir__send_queue_advance(struct weir__send_queue *queue, uin
         write->first_byte_ns = at->now_ns;
     }
     write->taken += used;
+    write->ways |= (uint8_t)at->ways;
     queue->bytes -= used;
     *bytes -= used;
     at->plain += used;

@@ -32,6 +32,11 @@ struct weir__write {
     int file;
     bool more;
     uint8_t stages; /* asked for and not told yet */
+    uint8_t
+        ways; /* enum weir_send_way, of what is known; what is pinned now comes to it when it is released */
+    bool accepted; /* the kernel has all of it */
+    bool let_go;   /* it is on no list any more: it ends when nothing of it is pinned */
+    unsigned pins; /* sends that have pinned memory with its bytes */
     uint64_t memory_length;
     uint64_t file_offset;
     uint64_t length; /* memory and file */
@@ -73,6 +78,7 @@ void weir__send_queue_plan(const struct weir__send_queue *queue, struct weir__se
 struct weir__send_position {
     uint64_t plain, wire;
     uint64_t now_ns;
+    unsigned ways;
 };
 
 /*

@@ -32,12 +32,14 @@ static struct weir__pool *stream_pool(struct weir_loop *loop)
 static struct weir_stream *stream_new(struct weir_loop *loop,
                                       const struct weir_stream_options *options)
 {
-    struct weir_stream *stream = weir__pool_take(stream_pool(loop));
+    struct weir__send_policy *policy = weir__loop_send_policy(loop);
+    struct weir_stream *stream = policy ? weir__pool_take(stream_pool(loop)) : NULL;
 
     if (!stream)
         return NULL;
     memset(stream, 0, sizeof(*stream));
     stream->loop = loop;
+    stream->policy = policy;
     stream->engine = weir__loop_engine(loop);
     stream->socket.handle = -1;
     stream->no_delay = options->no_delay;
@@ -296,12 +298,27 @@ void weir__stream_end(struct weir_stream *stream, int reason, bool reset)
     weir__stream_defer(stream);
 }
 
+/* The kernel may still send from pinned memory, and would for as long as the peer does not answer. */
+static void abort_connection(struct weir_stream *stream)
+{
+    if (stream->aborted)
+        return;
+    /* The counts go with the connection. */
+    weir__stream_count(stream);
+    stream->aborted = true;
+    stream->engine->ops->socket_abort(stream->engine, &stream->socket);
+}
+
 static void finish(struct weir_stream *stream)
 {
     struct weir__engine *engine = stream->engine;
 
     if (stream->receive_op.in_flight || stream->send_op.in_flight || stream->watch_op.in_flight)
         return;
+    if (stream->socket.pins > 0) {
+        abort_connection(stream);
+        return;
+    }
     weir__stream_settle(stream);
     drop_held(stream);
     if (stream->handler && stream->handler->on_close)
@@ -335,7 +352,7 @@ static void shut_if_due(struct weir_stream *stream)
 static bool is_settled(const struct weir_stream *stream)
 {
     return stream->closing && stream->shut_done && stream->input_ended &&
-           (stream->write_count == 0 || stream->drop_writes);
+           stream->socket.pins == 0 && (stream->write_count == 0 || stream->drop_writes);
 }
 
 /* How long the peer of a transport that failed may take to hear why and to close. */

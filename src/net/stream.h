@@ -19,6 +19,7 @@
 
 #include "engine/engine.h"
 #include "net/ledger.h"
+#include "net/send_policy.h"
 #include "net/send_queue.h"
 #include "net/transport.h"
 
@@ -28,6 +29,20 @@ struct weir__held_input {
     uint64_t arrived_ns;
     size_t length;
     uint8_t data[];
+};
+
+/* Writes that one send with pinned memory may carry pieces of; one that would carry more is copied. */
+#define WEIR__PINNED_WRITES_MAX 4
+
+/* A send of which the kernel has the memory, not a copy. */
+struct weir__pinned {
+    struct weir__pin pin;
+    struct weir_stream *stream;
+    struct weir__route *route;
+    uint64_t bytes; /* of the policy's count */
+    uint8_t write_count, held_count;
+    struct weir__write *writes[WEIR__PINNED_WRITES_MAX];
+    void *held[WEIR__TRANSPORT_PARTS_MAX]; /* the transport's */
 };
 
 struct weir_stream {
@@ -43,6 +58,7 @@ struct weir_stream {
     struct weir__op watch_op;
     struct weir__transport *transport; /* NULL: the owner's bytes are the wire's */
 
+    struct weir__send_policy *policy;
     struct weir__send_queue queue;
     /*
      * Writes that are made into bytes of the wire which the kernel has not all of; or, where the kernel makes
@@ -53,9 +69,15 @@ struct weir_stream {
     uint64_t plain_taken;       /* bytes of the owner's that have left `queue` */
     uint64_t plain_accepted;    /* ... that the kernel has */
     uint64_t send_length;       /* of the send in flight */
-    bool send_made;             /* it carries what the transport made */
-    bool send_more;             /* more follows it in the same record or segment */
-    bool send_unstamped;        /* a write that waits ends with it, but it has no stamp */
+    enum weir_send_reason send_reason;
+    uint8_t
+        send_ways; /* enum weir_send_way, of what it carries; 0 = told when the pin is released */
+    struct weir__pinned *send_pinned; /* brought by it; NULL = copied */
+    struct weir__route *route;        /* NULL: nobody has asked yet */
+    uint64_t pinned_bytes;
+    bool send_made;      /* it carries what the transport made */
+    bool send_more;      /* more follows it in the same record or segment */
+    bool send_unstamped; /* a write that waits ends with it, but it has no stamp */
     struct iovec send_parts
         [WEIR__TRANSPORT_PARTS_MAX]; /* of the send in flight, if it carries one write or what is made */
     struct iovec *send_batch;        /* of the send in flight, if it carries several */
@@ -93,7 +115,8 @@ struct weir_stream {
     bool drop_writes; /* ... with what is queued left unsent */
     bool dying;       /* see above */
     bool reset;       /* end with RST */
-    bool send_short;  /* of memory or kernel buffers: the check timer tries again */
+    bool aborted; /* the kernel was told to let go of what is pinned, and counts nothing any more */
+    bool send_short; /* of memory or kernel buffers: the check timer tries again */
 };
 
 /* For the listener: takes `handle` over. NULL when memory is out; `handle` is then still the caller's. */
@@ -114,6 +137,22 @@ void weir__stream_flush(struct weir_stream *stream);
 /* No operation is in flight any more: every write that is left is told how it ended. */
 void weir__stream_settle(struct weir_stream *stream);
 
+/* ---- stream_pin.c ---- */
+
+/* The one of all streams of the loop; made when first asked for. NULL when memory is out. */
+struct weir__send_policy *weir__loop_send_policy(struct weir_loop *loop);
+/*
+ * How to send `bytes` from memory, as far as their number and the stream decide; a WEIR_SEND_BECAUSE_* of copy or
+ * of zero copy.
+ */
+enum weir_send_reason weir__stream_memory_reason(struct weir_stream *stream, uint64_t bytes);
+/* Pins what is about to be sent, from the first writes that are not taken yet. NULL: copy it. */
+struct weir__pinned *weir__stream_pin(struct weir_stream *stream, uint64_t bytes);
+struct weir__pinned *weir__stream_pin_made(struct weir_stream *stream,
+                                           const struct weir__transport_send *made);
+/* The send in flight has taken `bytes`. */
+void weir__stream_pin_taken(struct weir_stream *stream, uint64_t bytes);
+
 /* ---- stream_delivery.c ---- */
 
 void weir__stream_delivery_init(struct weir_stream *stream);
@@ -129,7 +168,10 @@ void weir__stream_await(struct weir_stream *stream, struct weir__write *write, u
 /* Tells what the ledger knows. */
 void weir__stream_tell_progress(struct weir_stream *stream);
 void weir__stream_tell_failed(struct weir_stream *stream, struct weir__write *write, int error);
-void weir__stream_free_write(struct weir_stream *stream, struct weir__write *write);
+/* Nobody waits for more of it, and it is on no list: ends it now, or once nothing of it is pinned. */
+void weir__stream_let_go(struct weir_stream *stream, struct weir__write *write);
+/* A send that had pinned memory with bytes of it, and whose way is known now, is done with that. */
+void weir__stream_unpinned(struct weir_stream *stream, struct weir__write *write, unsigned way);
 /* Data arrived: the peer's answer to what was written, perhaps, and its ACK with it. */
 void weir__stream_answered(struct weir_stream *stream, uint64_t arrived_ns);
 /* Takes what the kernel knows into the ledger and tells the writes. False: it does not know. */

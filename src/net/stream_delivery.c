@@ -56,6 +56,11 @@ static uint64_t wire_bytes(const struct weir_stream *stream, const struct weir__
     return write->taken > 0 && end > write->wire_start ? end - write->wire_start : 0;
 }
 
+static unsigned ways_of(const struct weir__write *write)
+{
+    return write->ways | (write->pins > 0 ? WEIR_SEND_ZEROCOPY : 0);
+}
+
 static void tell_stage(struct weir_stream *stream, struct weir__write *write, enum weir_stage stage,
                        uint64_t at_ns, enum weir_delivery_source source)
 {
@@ -68,6 +73,7 @@ static void tell_stage(struct weir_stream *stream, struct weir__write *write, en
              .bytes = write->length,
              .accepted_bytes = write->length,
              .wire_bytes = wire_bytes(stream, write),
+             .ways = ways_of(write),
          });
 }
 
@@ -98,17 +104,40 @@ void weir__stream_tell_failed(struct weir_stream *stream, struct weir__write *wr
              .bytes = bytes_before(write, plain_at(stream, stream->ledger.acked)),
              .accepted_bytes = bytes_before(write, stream->plain_accepted),
              .wire_bytes = wire_bytes(stream, write),
+             .ways = ways_of(write),
              .error = error,
          });
 }
 
-void weir__stream_free_write(struct weir_stream *stream, struct weir__write *write)
+/* Where delivery is not known, what waits for it hears so when all else is done. */
+static void end_write(struct weir_stream *stream, struct weir__write *write)
 {
+    if (weir__write_waits(write))
+        weir__stream_tell_failed(stream, write, WEIR_ENOTSUP);
     assert(stream->write_count > 0);
     stream->write_count--;
     weir__pool_give(weir__stream_write_pool(stream), write);
     if (stream->write_count == 0 && stream->closing)
         weir__stream_defer(stream);
+}
+
+void weir__stream_let_go(struct weir_stream *stream, struct weir__write *write)
+{
+    write->let_go = true;
+    if (write->pins == 0)
+        end_write(stream, write);
+}
+
+void weir__stream_unpinned(struct weir_stream *stream, struct weir__write *write, unsigned way)
+{
+    write->ways |= (uint8_t)way;
+    assert(write->pins > 0);
+    if (--write->pins > 0)
+        return;
+    if (write->accepted)
+        tell_stage(stream, write, WEIR_STAGE_RELEASED, now_ns(stream), WEIR_DELIVERY_NONE);
+    if (write->let_go)
+        end_write(stream, write);
 }
 
 void weir__stream_tell_progress(struct weir_stream *stream)
@@ -125,7 +154,7 @@ void weir__stream_tell_progress(struct weir_stream *stream)
         /* Its own stamp was lost: when it left is not known, but that it did is. */
         tell_stage(stream, write, WEIR_STAGE_SENT, entry->sent_ns, entry->sent_by);
         tell_stage(stream, write, WEIR_STAGE_DELIVERED, entry->delivered_ns, entry->delivered_by);
-        weir__stream_free_write(stream, write);
+        weir__stream_let_go(stream, write);
     }
     if (stream->transport)
         stream->transport->ops->acked(stream->transport, stream->ledger.acked);
@@ -161,7 +190,7 @@ bool weir__stream_count(struct weir_stream *stream)
 {
     struct weir__socket_info info;
 
-    if (stream->source == WEIR_DELIVERY_NONE)
+    if (stream->source == WEIR_DELIVERY_NONE || stream->aborted)
         return false;
     if (stream->engine->ops->socket_info(stream->engine, &stream->socket, &info) != 0)
         return false;
@@ -332,13 +361,13 @@ bool weir__stream_accepted(struct weir_stream *stream, struct weir__write *write
                            uint64_t accepted_ns)
 {
     write->entry.accepted_ns = accepted_ns;
+    write->accepted = true;
     tell_stage(stream, write, WEIR_STAGE_ACCEPTED, accepted_ns, WEIR_DELIVERY_NONE);
-    tell_stage(stream, write, WEIR_STAGE_RELEASED, accepted_ns, WEIR_DELIVERY_NONE);
+    if (write->pins == 0)
+        tell_stage(stream, write, WEIR_STAGE_RELEASED, accepted_ns, WEIR_DELIVERY_NONE);
     if (weir__write_waits(write) && stream->source != WEIR_DELIVERY_NONE)
         return true;
-    if (weir__write_waits(write))
-        weir__stream_tell_failed(stream, write, WEIR_ENOTSUP);
-    weir__stream_free_write(stream, write);
+    weir__stream_let_go(stream, write);
     return false;
 }
 
@@ -358,6 +387,12 @@ int weir_stream_delivery_info(struct weir_stream *stream, struct weir_delivery_i
         .wire_bytes_accepted = stream->ledger.accepted,
         .bytes_accepted = stream->plain_accepted,
     };
+    if (stream->aborted) {
+        info->wire_bytes_acked = stream->ledger.acked;
+        info->bytes_acked = plain_at(stream, stream->ledger.acked);
+        info->rtt_us = stream->rtt_us;
+        return 0;
+    }
     if (stream->opening ||
         stream->engine->ops->socket_info(stream->engine, &stream->socket, &socket_info) != 0)
         return WEIR_ENOTSUP;

@@ -12,6 +12,9 @@
 /* A send that met ENOBUFS or ENOMEM is tried again after this; nothing would wake it otherwise. */
 #define SEND_RETRY_MS 10
 
+/* Smaller and larger pieces of a file both cost more processor time for each byte. */
+#define SEND_FILE_PIECE_BYTES (64u << 10)
+
 _Static_assert(WEIR__TRANSPORT_PARTS_MAX >= WEIR_WRITE_PARTS_MAX, "one array for either");
 
 static struct weir__pool *batch_pool(struct weir_stream *stream)
@@ -60,6 +63,7 @@ static void take_passed(struct weir_stream *stream, uint64_t bytes, uint64_t tak
         .plain = stream->plain_taken,
         .wire = stream->ledger.accepted,
         .now_ns = taken_ns,
+        .ways = stream->send_ways,
     };
     bool closed = bytes == stream->send_length && !stream->send_more;
     struct weir__write *write;
@@ -98,15 +102,23 @@ static void note_first_byte(struct weir_stream *stream, struct weir__write *writ
         write->first_byte_ns = taken_ns;
 }
 
-/* The first byte of a write that is made may be with the kernel long before its last: those of several may. */
-static void note_first_bytes(struct weir_stream *stream, uint64_t taken_ns)
+/*
+ * The first byte of a write that is made may be with the kernel long before its last: those of several may. Which
+ * way they went is known, too.
+ */
+static void note_sealed(struct weir_stream *stream, uint64_t taken_ns)
 {
     struct weir__write *write = stream->sealed.first;
 
-    for (; write && write->wire_start < stream->ledger.accepted; write = write->next)
+    for (; write && write->wire_start < stream->ledger.accepted; write = write->next) {
         note_first_byte(stream, write, taken_ns);
-    if (!write && stream->queue.first)
-        note_first_byte(stream, stream->queue.first, taken_ns);
+        write->ways |= (uint8_t)stream->send_ways;
+    }
+    write = write ? NULL : stream->queue.first;
+    if (write && write->taken > 0) {
+        note_first_byte(stream, write, taken_ns);
+        write->ways |= (uint8_t)stream->send_ways;
+    }
 }
 
 /* Of the wire's bytes that the transport made. */
@@ -121,19 +133,19 @@ static void take_made(struct weir_stream *stream, uint64_t bytes, uint64_t taken
         return;
     stream->plain_accepted =
         stream->transport->ops->plain_at(stream->transport, stream->ledger.accepted);
+    note_sealed(stream, taken_ns);
     while ((write = stream->sealed.first) && write->entry.end <= stream->ledger.accepted) {
         weir__send_queue_take(&stream->sealed);
-        note_first_byte(stream, write, taken_ns);
         if (weir__stream_accepted(stream, write, taken_ns))
             weir__stream_await(stream, write, write->entry.end);
     }
-    note_first_bytes(stream, taken_ns);
 }
 
 static void take_sent_bytes(struct weir_stream *stream, uint64_t bytes)
 {
     uint64_t taken_ns = stream->engine->ops->now_ns(stream->engine);
 
+    weir__send_policy_sent(stream->policy, stream->send_reason, bytes);
     if (stream->send_made)
         take_made(stream, bytes, taken_ns);
     else
@@ -158,6 +170,7 @@ static void on_send(struct weir__op *op, const struct weir__completion *completi
         weir__pool_give(batch_pool(stream), stream->send_batch);
         stream->send_batch = NULL;
     }
+    weir__stream_pin_taken(stream, completion->result > 0 ? (uint64_t)completion->result : 0);
     if (completion->result > 0)
         take_sent_bytes(stream, (uint64_t)completion->result);
 
@@ -202,10 +215,35 @@ static unsigned stamp_flag(struct weir_stream *stream, bool waits)
     return stamped ? WEIR__SEND_STAMP : 0;
 }
 
+/* A send from memory, by this reason. `pinned` is NULL unless that stands for zero copy. */
+static void set_reason(struct weir_stream *stream, enum weir_send_reason reason,
+                       struct weir__pinned *pinned)
+{
+    bool kernel_tls = stream->socket.tls_tx;
+    bool file = reason == WEIR_SEND_BECAUSE_FILE;
+
+    /* What becomes of the pin says how pinned bytes went. */
+    stream->send_ways = pinned ? 0 : file ? WEIR_SEND_FILE : WEIR_SEND_COPY;
+    if (kernel_tls)
+        stream->send_ways |= WEIR_SEND_KERNEL_TLS;
+    stream->send_reason = kernel_tls ? WEIR_SEND_BECAUSE_KERNEL_TLS : reason;
+    stream->send_op.send.pin = pinned ? &pinned->pin : NULL;
+}
+
+static bool is_zerocopy(enum weir_send_reason reason)
+{
+    return weir_send_reason_way(reason) == WEIR_SEND_ZEROCOPY;
+}
+
 static void submit_made(struct weir_stream *stream, const struct weir__transport_send *made)
 {
     struct weir__op *op = &stream->send_op;
+    enum weir_send_reason reason =
+        made->may_pin ? weir__stream_memory_reason(stream, made->length) : WEIR_SEND_BECAUSE_SMALL;
+    struct weir__pinned *pinned = is_zerocopy(reason) ? weir__stream_pin_made(stream, made) : NULL;
 
+    if (is_zerocopy(reason) && !pinned)
+        reason = WEIR_SEND_BECAUSE_MEMORY;
     stream->send_made = true;
     /* A control record closes the one before it, just where that ends at present. */
     await_open_record(stream, stream->socket.tls_tx);
@@ -214,14 +252,78 @@ static void submit_made(struct weir_stream *stream, const struct weir__transport
     op->send.part_count = made->part_count;
     op->send.flags = stamp_flag(stream, made->stamp);
     op->send.record_type = made->record_type;
+    set_reason(stream, reason, pinned);
     submit(stream, made->length);
+}
+
+/* How many parts from the first on are as small, or as big, as that. */
+static unsigned count_alike(const struct iovec *parts, unsigned part_count)
+{
+    bool small = parts[0].iov_len < WEIR__ZEROCOPY_PART_MIN;
+    unsigned count = 1;
+
+    while (count < part_count && (parts[count].iov_len < WEIR__ZEROCOPY_PART_MIN) == small)
+        count++;
+    return count;
+}
+
+/*
+ * Decides how to send what is planned. With zero copy small parts go by themselves: pinned, they would cost more than
+ * their copy does.
+ */
+static enum weir_send_reason choose(struct weir_stream *stream, struct weir__send_plan *plan,
+                                    struct iovec *parts, struct weir__pinned **pinned)
+{
+    enum weir_send_reason reason = weir__stream_memory_reason(stream, plan->length);
+
+    *pinned = NULL;
+    if (!is_zerocopy(reason))
+        return reason;
+    unsigned alike = count_alike(parts, plan->part_count);
+    bool small = parts[0].iov_len < WEIR__ZEROCOPY_PART_MIN, all = alike == plan->part_count;
+    if (!all)
+        weir__send_queue_plan(&stream->queue, plan, parts, alike);
+    if (small)
+        return all ? WEIR_SEND_BECAUSE_SMALL : WEIR_SEND_BECAUSE_HEAD;
+    if (plan->length < WEIR__ZEROCOPY_BYTES_MIN)
+        return WEIR_SEND_BECAUSE_SMALL;
+    *pinned = weir__stream_pin(stream, plan->length);
+    return *pinned ? reason : WEIR_SEND_BECAUSE_MEMORY;
+}
+
+/* From memory. */
+static void submit_parts(struct weir_stream *stream, struct weir__send_plan *plan,
+                         struct iovec *parts)
+{
+    struct weir__op *op = &stream->send_op;
+    struct weir__pinned *pinned = NULL;
+    enum weir_send_reason reason = WEIR_SEND_BECAUSE_KERNEL_TLS;
+
+    if (!stream->socket.tls_tx)
+        reason = choose(stream, plan, parts, &pinned);
+    op->kind = WEIR__OP_SEND;
+    op->send.parts = parts;
+    op->send.part_count = plan->part_count;
+    op->send.record_type = 0;
+    set_reason(stream, reason, pinned);
+}
+
+static void submit_file(struct weir_stream *stream, const struct weir__send_plan *plan)
+{
+    struct weir__op *op = &stream->send_op;
+
+    op->kind = WEIR__OP_SEND_FILE;
+    set_reason(stream, WEIR_SEND_BECAUSE_FILE, NULL);
+    op->send_file.file = plan->file;
+    op->send_file.offset = plan->file_offset;
+    op->send_file.length = plan->length;
+    op->send_file.piece = SEND_FILE_PIECE_BYTES;
 }
 
 /* What is queued, as the kernel is to have it. */
 static void submit_queued(struct weir_stream *stream)
 {
     struct weir__send_plan plan;
-    struct weir__op *op = &stream->send_op;
     unsigned parts_max;
 
     struct iovec *parts = parts_room(stream, &parts_max);
@@ -230,6 +332,10 @@ static void submit_queued(struct weir_stream *stream)
         return;
     }
     weir__send_queue_plan(&stream->queue, &plan, parts, parts_max);
+    if (plan.part_count > 0)
+        submit_parts(stream, &plan, parts);
+    else
+        submit_file(stream, &plan);
     bool waits = plan.stamp || stream->sealed.first;
     unsigned flags = stamp_flag(stream, waits);
     /* The kernel's TLS closes a record where no more follows: what is to be stamped ends with one. */
@@ -237,19 +343,10 @@ static void submit_queued(struct weir_stream *stream)
     if (stream->send_more)
         flags |= WEIR__SEND_MORE;
     stream->send_made = false;
-    if (plan.part_count > 0) {
-        op->kind = WEIR__OP_SEND;
-        op->send.parts = parts;
-        op->send.part_count = plan.part_count;
-        op->send.flags = flags;
-        op->send.record_type = 0;
-    } else {
-        op->kind = WEIR__OP_SEND_FILE;
-        op->send_file.file = plan.file;
-        op->send_file.offset = plan.file_offset;
-        op->send_file.length = plan.length;
-        op->send_file.flags = flags;
-    }
+    if (plan.part_count > 0)
+        stream->send_op.send.flags = flags;
+    else
+        stream->send_op.send_file.flags = flags;
     submit(stream, plan.length);
 }
 
@@ -321,12 +418,12 @@ void weir__stream_settle(struct weir_stream *stream)
         write = WEIR__CONTAINER(entry, struct weir__write, entry);
         if (write->stages)
             weir__stream_tell_failed(stream, write, error);
-        weir__stream_free_write(stream, write);
+        weir__stream_let_go(stream, write);
     }
     while ((write = weir__send_queue_take(&stream->sealed)) ||
            (write = weir__send_queue_take(&stream->queue))) {
         weir__stream_tell_failed(stream, write, error);
-        weir__stream_free_write(stream, write);
+        weir__stream_let_go(stream, write);
     }
     assert(stream->write_count == 0);
     assert(stream->queue.bytes == 0);

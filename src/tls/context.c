@@ -187,11 +187,7 @@ static int make_vendor_context(struct weir_tls_context *context,
 
 static void context_dispose(struct weir_tls_context *context)
 {
-    while (context->free_buffers) {
-        struct weir__tls_buffer *buffer = context->free_buffers;
-        context->free_buffers = buffer->next;
-        weir__release(buffer);
-    }
+    weir__tls_buffers_dispose(&context->buffers);
     if (context->vendor_context)
         context->vendor->context_free(context->vendor_context);
     if (context->key_log >= 0)
@@ -311,26 +307,4 @@ const char *weir__tls_context_alpn(const struct weir_tls_context *context, const
             return context->alpn[i];
     }
     return "";
-}
-
-struct weir__tls_buffer *weir__tls_buffer_take(struct weir_tls_context *context)
-{
-    struct weir__tls_buffer *buffer = context->free_buffers;
-
-    if (!buffer)
-        return weir__allocate(sizeof(*buffer));
-    context->free_buffers = buffer->next;
-    context->free_buffer_count--;
-    return buffer;
-}
-
-void weir__tls_buffer_give(struct weir_tls_context *context, struct weir__tls_buffer *buffer)
-{
-    if (context->free_buffer_count == WEIR__TLS_BUFFERS_KEPT_MAX) {
-        weir__release(buffer);
-        return;
-    }
-    buffer->next = context->free_buffers;
-    context->free_buffers = buffer;
-    context->free_buffer_count++;
 }

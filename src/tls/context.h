@@ -9,21 +9,9 @@
 
 #include <weir/tls.h>
 
+#include "tls/buffer.h"
 #include "tls/record.h"
 #include "tls/vendor.h"
-
-/* Room for one full record of either version, or for several small ones. */
-#define WEIR__TLS_BUFFER_BYTES (WEIR__TLS_PLAIN_MAX + 64)
-
-/* Bytes of the wire that were made and that the kernel has not taken. */
-struct weir__tls_buffer {
-    struct weir__tls_buffer *next;
-    uint32_t start, end;
-    uint8_t data[WEIR__TLS_BUFFER_BYTES];
-};
-
-/* Buffers that are kept for the next record: what 64 responses at a time need. */
-#define WEIR__TLS_BUFFERS_KEPT_MAX 256
 
 /*
  * Bytes of the wire that all streams make before the engine waits, and gives buffers back with its completions. More
@@ -46,8 +34,7 @@ struct weir_tls_context {
     struct weir_tls_tickets *tickets; /* NULL: none */
     uint64_t tickets_generation;      /* that the library has */
     int key_log;                      /* descriptor; -1 = none */
-    struct weir__tls_buffer *free_buffers;
-    unsigned free_buffer_count;
+    struct weir__tls_buffers buffers;
     uint64_t round;       /* weir__loop_waits when the next was counted */
     uint64_t round_bytes; /* made since */
     /* Copies that streams point to for as long as they live. */
@@ -70,9 +57,5 @@ void weir__tls_context_refresh(struct weir_tls_context *context);
 /* A copy of the name that lives as long as the context. */
 const char *weir__tls_context_cipher_name(struct weir_tls_context *context, const char *name);
 const char *weir__tls_context_alpn(const struct weir_tls_context *context, const char *name);
-
-/* NULL when memory is out. */
-struct weir__tls_buffer *weir__tls_buffer_take(struct weir_tls_context *context);
-void weir__tls_buffer_give(struct weir_tls_context *context, struct weir__tls_buffer *buffer);
 
 #endif

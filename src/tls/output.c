@@ -6,18 +6,20 @@
 
 #include <weir/error.h>
 
-uint8_t *weir__tls_output_reserve(struct weir__tls_output *output, struct weir_tls_context *context,
-                                  size_t size)
+uint8_t *weir__tls_output_reserve(struct weir__tls_output *output,
+                                  struct weir__tls_buffers *buffers, size_t size)
 {
     struct weir__tls_buffer *buffer = output->last;
 
     assert(size <= WEIR__TLS_BUFFER_BYTES);
     if (!buffer || WEIR__TLS_BUFFER_BYTES - buffer->end < size) {
-        buffer = weir__tls_buffer_take(context);
+        buffer = weir__tls_buffer_take(buffers);
         if (!buffer)
             return NULL;
         buffer->next = NULL;
         buffer->start = buffer->end = 0;
+        buffer->pins = 0;
+        buffer->taken = false;
         if (output->last)
             output->last->next = buffer;
         else
@@ -34,12 +36,12 @@ void weir__tls_output_commit(struct weir__tls_output *output, size_t size)
     output->bytes += size;
 }
 
-int weir__tls_output_append(struct weir__tls_output *output, struct weir_tls_context *context,
+int weir__tls_output_append(struct weir__tls_output *output, struct weir__tls_buffers *buffers,
                             const uint8_t *bytes, size_t length)
 {
     while (length > 0) {
         size_t size = length < WEIR__TLS_BUFFER_BYTES ? length : WEIR__TLS_BUFFER_BYTES;
-        uint8_t *room = weir__tls_output_reserve(output, context, size);
+        uint8_t *room = weir__tls_output_reserve(output, buffers, size);
 
         if (!room)
             return WEIR_ENOMEM;
@@ -52,7 +54,7 @@ int weir__tls_output_append(struct weir__tls_output *output, struct weir_tls_con
 }
 
 unsigned weir__tls_output_parts(const struct weir__tls_output *output, struct iovec *parts,
-                                unsigned parts_max, uint64_t *length)
+                                void **held, unsigned parts_max, uint64_t *length)
 {
     unsigned count = 0;
 
@@ -61,6 +63,7 @@ unsigned weir__tls_output_parts(const struct weir__tls_output *output, struct io
          buffer = buffer->next) {
         if (buffer->end == buffer->start)
             continue;
+        held[count] = buffer;
         parts[count++] = (struct iovec){.iov_base = buffer->data + buffer->start,
                                         .iov_len = buffer->end - buffer->start};
         *length += buffer->end - buffer->start;
@@ -68,7 +71,7 @@ unsigned weir__tls_output_parts(const struct weir__tls_output *output, struct io
     return count;
 }
 
-void weir__tls_output_taken(struct weir__tls_output *output, struct weir_tls_context *context,
+void weir__tls_output_taken(struct weir__tls_output *output, struct weir__tls_buffers *buffers,
                             uint64_t bytes)
 {
     assert(bytes <= output->bytes);
@@ -85,6 +88,25 @@ void weir__tls_output_taken(struct weir__tls_output *output, struct weir_tls_con
         output->first = buffer->next;
         if (!output->first)
             output->last = NULL;
-        weir__tls_buffer_give(context, buffer);
+        buffer->taken = true;
+        if (buffer->pins == 0)
+            weir__tls_buffer_give(buffers, buffer);
+    }
+}
+
+void weir__tls_output_hold(void *const *held, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        ((struct weir__tls_buffer *)held[i])->pins++;
+}
+
+void weir__tls_output_release(struct weir__tls_buffers *buffers, void *const *held, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct weir__tls_buffer *buffer = held[i];
+
+        assert(buffer->pins > 0);
+        if (--buffer->pins == 0 && buffer->taken)
+            weir__tls_buffer_give(buffers, buffer);
     }
 }

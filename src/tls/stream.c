@@ -35,9 +35,10 @@ static void dispose(struct weir__transport *transport)
 
     weir__tls_session_dispose(&tls->session);
     if (!transport->stream->socket.tls_tx)
-        weir__tls_output_taken(&tls->made.output, tls->context, tls->made.output.bytes);
+        weir__tls_output_taken(&tls->made.output, &tls->context->buffers, tls->made.output.bytes);
     weir__offset_map_dispose(&tls->map);
     weir__release(tls->server_name);
+    weir__tls_buffers_leave(&tls->context->buffers);
     weir_tls_context_free(tls->context);
     weir__tls_wipe(tls, sizeof(*tls));
     weir__release(tls);
@@ -257,6 +258,8 @@ static const struct weir__transport_ops ops = {
     .wants_input = wants_input,
     .plan = weir__tls_plan,
     .made_taken = weir__tls_made_taken,
+    .made_held = weir__tls_made_held,
+    .made_released = weir__tls_made_released,
     .passed_taken = weir__tls_passed_taken,
     .acked = weir__tls_acked,
     .finish = weir__tls_finish,
@@ -288,6 +291,7 @@ static int begin(struct weir_stream *stream, struct weir_tls_context *context, b
     tls->base.ops = &ops;
     tls->context = context;
     weir__tls_context_hold(context);
+    weir__tls_buffers_join(&context->buffers);
     weir__stream_set_transport(stream, &tls->base);
     if (server)
         weir__stream_set_deadline(stream, context->handshake_timeout_ms);

@@ -78,6 +78,8 @@ void weir__tls_stream_end(struct weir__tls_stream *tls, int error);
 enum weir__transport_plan weir__tls_plan(struct weir__transport *transport,
                                          struct weir__transport_send *send);
 void weir__tls_made_taken(struct weir__transport *transport, uint64_t bytes);
+void weir__tls_made_held(struct weir__transport *transport, void *const *held, unsigned count);
+void weir__tls_made_released(struct weir__transport *transport, void *const *held, unsigned count);
 bool weir__tls_passed_taken(struct weir__transport *transport, uint64_t bytes, bool closed);
 void weir__tls_acked(struct weir__transport *transport, uint64_t wire);
 bool weir__tls_finish(struct weir__transport *transport);

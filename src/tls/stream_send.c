@@ -59,7 +59,7 @@ int weir__tls_emit(void *context, const uint8_t *bytes, size_t length)
 {
     struct weir__tls_stream *tls = context;
 
-    int error = weir__tls_output_append(&tls->made.output, tls->context, bytes, length);
+    int error = weir__tls_output_append(&tls->made.output, &tls->context->buffers, bytes, length);
     weir__stream_defer(tls->base.stream);
     return error;
 }
@@ -69,7 +69,7 @@ static int seal_control(struct weir__tls_stream *tls, enum weir__tls_content typ
 {
     struct weir__tls_protector *sealer = weir__tls_session_sealer(&tls->session);
     const struct iovec part = {.iov_base = (uint8_t *)content, .iov_len = length};
-    uint8_t *record = weir__tls_output_reserve(&tls->made.output, tls->context,
+    uint8_t *record = weir__tls_output_reserve(&tls->made.output, &tls->context->buffers,
                                                length + weir__tls_overhead(&sealer->keys));
 
     if (!record)
@@ -236,8 +236,8 @@ static int seal_next(struct weir__tls_stream *tls)
     uint64_t left = stream->queue.bytes;
     size_t content_bytes = left < all.limit ? (size_t)left : all.limit;
 
-    uint8_t *record =
-        weir__tls_output_reserve(&tls->made.output, tls->context, content_bytes + overhead);
+    uint8_t *record = weir__tls_output_reserve(&tls->made.output, &tls->context->buffers,
+                                               content_bytes + overhead);
     if (!record)
         return WEIR_ENOBUFS;
     all.limit = content_bytes;
@@ -422,7 +422,7 @@ static void control_taken(struct weir__tls_stream *tls, uint64_t bytes)
 
 static void output_taken(struct weir__tls_stream *tls, uint64_t bytes)
 {
-    weir__tls_output_taken(&tls->made.output, tls->context, bytes);
+    weir__tls_output_taken(&tls->made.output, &tls->context->buffers, bytes);
     if (tls->made.output.bytes > 0)
         tls->made.fast = false;
     else if (bytes >= MADE_BYTES_SLOW)
@@ -439,13 +439,29 @@ void weir__tls_made_taken(struct weir__transport *transport, uint64_t bytes)
         output_taken(tls, bytes);
 }
 
+void weir__tls_made_held(struct weir__transport *transport, void *const *held, unsigned count)
+{
+    struct weir_stream *stream = transport->stream;
+
+    if (stream->route ? stream->route->pays : stream->policy->mode == WEIR_ZEROCOPY_ON)
+        weir__tls_buffers_register(&weir__tls_stream_of(transport)->context->buffers,
+                                   stream->engine);
+    weir__tls_output_hold(held, count);
+}
+
+void weir__tls_made_released(struct weir__transport *transport, void *const *held, unsigned count)
+{
+    weir__tls_output_release(&weir__tls_stream_of(transport)->context->buffers, held, count);
+}
+
 /* ---- what is sent next ---- */
 
 static enum weir__transport_plan plan_output(struct weir__tls_stream *tls,
                                              struct weir__transport_send *send)
 {
-    send->part_count = weir__tls_output_parts(&tls->made.output, send->parts,
+    send->part_count = weir__tls_output_parts(&tls->made.output, send->parts, send->held,
                                               WEIR__TRANSPORT_PARTS_MAX, &send->length);
+    send->may_pin = true;
     send->stamp = tls->made.stamp_end > tls->base.stream->ledger.accepted;
     return WEIR__TRANSPORT_MADE;
 }

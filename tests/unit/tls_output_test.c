@@ -15,7 +15,7 @@
 
 #define BIG (3 * WEIR__TLS_BUFFER_BYTES + 100)
 
-static struct weir_tls_context *context;
+static struct weir__tls_buffers buffers;
 static struct weir__tls_output output;
 static uint8_t bytes[BIG];
 
@@ -24,22 +24,17 @@ static int begin(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(bytes); i++)
         bytes[i] = (uint8_t)(i * 7 + i / 251);
-    context = weir__allocate_zeroed(1, sizeof(*context));
+    memset(&buffers, 0, sizeof(buffers));
     memset(&output, 0, sizeof(output));
-    return context ? 0 : -1;
+    return 0;
 }
 
-/* What a context would do in the end. */
+/* What would be done in the end. */
 static int end(void **state)
 {
     (void)state;
-    weir__tls_output_taken(&output, context, output.bytes);
-    while (context->free_buffers) {
-        struct weir__tls_buffer *buffer = context->free_buffers;
-        context->free_buffers = buffer->next;
-        weir__release(buffer);
-    }
-    weir__release(context);
+    weir__tls_output_taken(&output, &buffers, output.bytes);
+    weir__tls_buffers_dispose(&buffers);
     return memory_fail_live() == 0 ? 0 : -1;
 }
 
@@ -47,8 +42,9 @@ static int end(void **state)
 static void assert_front(size_t at, size_t length)
 {
     struct iovec parts[8];
+    void *held[8];
     uint64_t listed;
-    unsigned count = weir__tls_output_parts(&output, parts, 8, &listed);
+    unsigned count = weir__tls_output_parts(&output, parts, held, 8, &listed);
     size_t seen = 0;
 
     for (unsigned i = 0; i < count; i++) {
@@ -64,20 +60,20 @@ static void nothing_is_listed_where_nothing_is(void **state)
 {
     (void)state;
     assert_front(0, 0);
-    weir__tls_output_taken(&output, context, 0);
+    weir__tls_output_taken(&output, &buffers, 0);
     assert_null(output.first);
 }
 
 static void bytes_come_out_as_they_went_in(void **state)
 {
     (void)state;
-    assert_int_equal(weir__tls_output_append(&output, context, bytes, BIG), 0);
+    assert_int_equal(weir__tls_output_append(&output, &buffers, bytes, BIG), 0);
     assert_int_equal(output.bytes, BIG);
     assert_front(0, BIG);
     for (size_t at = 0; at < BIG; at += 1000) {
         size_t step = BIG - at < 1000 ? BIG - at : 1000;
         assert_front(at, BIG - at);
-        weir__tls_output_taken(&output, context, step);
+        weir__tls_output_taken(&output, &buffers, step);
     }
     assert_int_equal(output.bytes, 0);
     assert_null(output.first);
@@ -87,11 +83,12 @@ static void bytes_come_out_as_they_went_in(void **state)
 static void few_parts_list_the_front_alone(void **state)
 {
     struct iovec parts[2];
+    void *held[2];
     uint64_t length;
 
     (void)state;
-    assert_int_equal(weir__tls_output_append(&output, context, bytes, BIG), 0);
-    assert_int_equal(weir__tls_output_parts(&output, parts, 2, &length), 2);
+    assert_int_equal(weir__tls_output_append(&output, &buffers, bytes, BIG), 0);
+    assert_int_equal(weir__tls_output_parts(&output, parts, held, 2, &length), 2);
     assert_int_equal(length, 2 * WEIR__TLS_BUFFER_BYTES);
 }
 
@@ -100,11 +97,11 @@ static void what_is_reserved_is_in_one_piece(void **state)
     uint8_t *room;
 
     (void)state;
-    room = weir__tls_output_reserve(&output, context, 100);
+    room = weir__tls_output_reserve(&output, &buffers, 100);
     memcpy(room, bytes, 60);
     weir__tls_output_commit(&output, 60);
-    assert_ptr_equal(weir__tls_output_reserve(&output, context, 100), room + 60);
-    room = weir__tls_output_reserve(&output, context, WEIR__TLS_BUFFER_BYTES);
+    assert_ptr_equal(weir__tls_output_reserve(&output, &buffers, 100), room + 60);
+    room = weir__tls_output_reserve(&output, &buffers, WEIR__TLS_BUFFER_BYTES);
     assert_non_null(room);
     assert_ptr_equal(room, output.last->data);
     assert_ptr_not_equal(output.first, output.last);
@@ -116,32 +113,56 @@ static void what_is_reserved_is_in_one_piece(void **state)
 static void a_reservation_that_is_not_used_is_passed_over(void **state)
 {
     (void)state;
-    assert_non_null(weir__tls_output_reserve(&output, context, WEIR__TLS_BUFFER_BYTES));
+    assert_non_null(weir__tls_output_reserve(&output, &buffers, WEIR__TLS_BUFFER_BYTES));
     assert_front(0, 0);
-    assert_int_equal(weir__tls_output_append(&output, context, bytes, 10), 0);
+    assert_int_equal(weir__tls_output_append(&output, &buffers, bytes, 10), 0);
     assert_front(0, 10);
 }
 
 static void buffers_are_used_again(void **state)
 {
     (void)state;
-    assert_int_equal(weir__tls_output_append(&output, context, bytes, BIG), 0);
-    weir__tls_output_taken(&output, context, BIG);
+    assert_int_equal(weir__tls_output_append(&output, &buffers, bytes, BIG), 0);
+    weir__tls_output_taken(&output, &buffers, BIG);
     size_t live = memory_fail_live();
-    assert_int_equal(context->free_buffer_count, 4);
-    assert_int_equal(weir__tls_output_append(&output, context, bytes, BIG), 0);
+    assert_int_equal(buffers.free_count, 4);
+    assert_int_equal(weir__tls_output_append(&output, &buffers, bytes, BIG), 0);
     assert_int_equal(memory_fail_live(), live);
-    assert_int_equal(context->free_buffer_count, 0);
+    assert_int_equal(buffers.free_count, 0);
+}
+
+static void what_is_held_goes_back_when_the_last_send_lets_go(void **state)
+{
+    struct iovec parts[3];
+    void *held[3];
+    uint64_t length;
+
+    (void)state;
+    assert_int_equal(weir__tls_output_append(&output, &buffers, bytes, BIG), 0);
+    assert_int_equal(weir__tls_output_parts(&output, parts, held, 3, &length), 3);
+    weir__tls_output_hold(held, 3);
+    /* A send that took all of one and half of the next; then another with that next one. */
+    weir__tls_output_taken(&output, &buffers, WEIR__TLS_BUFFER_BYTES + 100);
+    assert_int_equal(buffers.free_count, 0);
+    weir__tls_output_hold(held + 1, 1);
+    weir__tls_output_taken(&output, &buffers, WEIR__TLS_BUFFER_BYTES - 100);
+    assert_int_equal(buffers.free_count, 0);
+    weir__tls_output_release(&buffers, held, 3);
+    assert_int_equal(buffers.free_count, 1);
+    weir__tls_output_release(&buffers, held + 1, 1);
+    assert_int_equal(buffers.free_count, 2);
+    /* The third is the output's still. */
+    assert_front(2 * WEIR__TLS_BUFFER_BYTES, BIG - 2 * WEIR__TLS_BUFFER_BYTES);
 }
 
 static void memory_that_is_out_is_said(void **state)
 {
     (void)state;
     memory_fail_at(1);
-    assert_null(weir__tls_output_reserve(&output, context, 10));
-    assert_int_equal(weir__tls_output_append(&output, context, bytes, 10), 0);
+    assert_null(weir__tls_output_reserve(&output, &buffers, 10));
+    assert_int_equal(weir__tls_output_append(&output, &buffers, bytes, 10), 0);
     memory_fail_at(1);
-    assert_int_equal(weir__tls_output_append(&output, context, bytes, WEIR__TLS_BUFFER_BYTES),
+    assert_int_equal(weir__tls_output_append(&output, &buffers, bytes, WEIR__TLS_BUFFER_BYTES),
                      WEIR_ENOMEM);
     memory_fail_at(0);
     assert_front(0, 10);
@@ -155,6 +176,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(few_parts_list_the_front_alone, begin, end),
         cmocka_unit_test_setup_teardown(what_is_reserved_is_in_one_piece, begin, end),
         cmocka_unit_test_setup_teardown(a_reservation_that_is_not_used_is_passed_over, begin, end),
+        cmocka_unit_test_setup_teardown(what_is_held_goes_back_when_the_last_send_lets_go, begin,
+                                        end),
         cmocka_unit_test_setup_teardown(buffers_are_used_again, begin, end),
         cmocka_unit_test_setup_teardown(memory_that_is_out_is_said, begin, end),
     };

@@ -25,7 +25,7 @@ static void inject(struct stream_fixture *f, const uint8_t *bytes, size_t length
 {
     struct weir__tls_stream *tls = tls_of(&f->client);
 
-    assert_int_equal(weir__tls_output_append(&tls->made.output, tls->context, bytes, length), 0);
+    assert_int_equal(weir__tls_output_append(&tls->made.output, &tls->context->buffers, bytes, length), 0);
     weir__stream_defer(f->client.stream);
 }
 
