@@ -111,6 +111,7 @@ struct weir_stream {
     bool shut_wanted; /* FIN once the queue is empty */
     bool shut_done;
     bool closing;     /* by the owner, in good order; or by the transport's failure */
+    bool leaving;     /* ... without the peer's own end */
     bool lingering;   /* behind input that is lost */
     bool drop_writes; /* ... with what is queued left unsent */
     bool dying;       /* see above */
