@@ -219,7 +219,7 @@ struct weir__engine_ops {
     void (*wake)(struct weir__engine *engine);
     /* CLOCK_MONOTONIC, or the simulation's time. */
     uint64_t (*now_ns)(struct weir__engine *engine);
-    /* What to add to a time of now_ns to get CLOCK_REALTIME; never cached across calls. */
+    /* What to add to a time of now_ns to get CLOCK_REALTIME; see weir__engine_wall_offset. */
     int64_t (*wall_offset_ns)(struct weir__engine *engine);
 
     /* Listens. Errors: those of weir_listener_start. */
@@ -292,7 +292,38 @@ struct weir__engine_ops {
 /* Each engine's object begins with this. */
 struct weir__engine {
     const struct weir__engine_ops *ops;
+    /* The clocks, as far as they were read since weir__engine_forget_time. */
+    bool now_known, wall_known;
+    uint64_t now_ns;
+    int64_t wall_offset_ns;
 };
+
+/*
+ * The clocks are read once for what one wait brings, since to read them for each request would show: when what
+ * was completed is to be told, and how its stamps of CLOCK_REALTIME lie on the loop's clock. An offset is never
+ * kept for longer, so that a clock that is set does not bend the times. Between rounds, ask the engine itself.
+ */
+static inline uint64_t weir__engine_now(struct weir__engine *engine)
+{
+    if (!engine->now_known)
+        engine->now_ns = engine->ops->now_ns(engine);
+    engine->now_known = true;
+    return engine->now_ns;
+}
+
+static inline int64_t weir__engine_wall_offset(struct weir__engine *engine)
+{
+    if (!engine->wall_known)
+        engine->wall_offset_ns = engine->ops->wall_offset_ns(engine);
+    engine->wall_known = true;
+    return engine->wall_offset_ns;
+}
+
+/* Time has passed: by the loop before each wait, by an engine when it has slept in one. */
+static inline void weir__engine_forget_time(struct weir__engine *engine)
+{
+    engine->now_known = engine->wall_known = false;
+}
 
 extern const struct weir__engine_ops weir__io_uring_engine;
 extern const struct weir__engine_ops weir__epoll_engine;

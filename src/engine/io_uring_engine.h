@@ -32,7 +32,6 @@ struct weir__io_uring {
     unsigned buffer_count;
     unsigned buffer_bytes;
     struct msghdr receive_message; /* of every RECVMSG: the kernel takes sizes from it only */
-    int64_t wall_offset_ns;        /* read once for each round of completions */
     struct weir__op *ready_first, **ready_end; /* to be moved on inside `wait` */
     unsigned ready_count;
 };

@@ -61,8 +61,8 @@ int weir__descriptor_accept(int listener);
  * clock or 0, and `record_type`. With kernel TLS it may return a WEIR__RECEIVE_*, and the socket can send
  * nevertheless.
  */
-int64_t weir__socket_receive(struct weir__socket *socket, void *data, size_t size,
-                             struct weir__completion *completion);
+int64_t weir__socket_receive(struct weir__engine *engine, struct weir__socket *socket, void *data,
+                             size_t size, struct weir__completion *completion);
 /* `flags`: WEIR__SEND_*. Return bytes taken, an outcome or an error. */
 int64_t weir__socket_send(struct weir__socket *socket, const struct iovec *parts,
                           unsigned part_count, unsigned flags, uint8_t record_type);

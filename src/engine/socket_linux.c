@@ -176,7 +176,8 @@ static uint64_t stamp_ns(const struct timespec *stamp, int64_t wall_offset_ns)
 }
 
 /* What came with received bytes, beside them. */
-static void received_control(struct msghdr *message, struct weir__completion *completion)
+static void received_control(struct weir__engine *engine, struct msghdr *message,
+                             struct weir__completion *completion)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c != NULL; c = CMSG_NXTHDR(message, c)) {
         struct scm_timestamping stamp;
@@ -186,12 +187,12 @@ static void received_control(struct msghdr *message, struct weir__completion *co
             continue;
         memcpy(&stamp, CMSG_DATA(c), sizeof(stamp));
         if (stamp.ts[0].tv_sec != 0)
-            completion->at_ns = stamp_ns(&stamp.ts[0], weir__clock_wall_offset_ns(NULL));
+            completion->at_ns = stamp_ns(&stamp.ts[0], weir__engine_wall_offset(engine));
     }
 }
 
-int64_t weir__socket_receive(struct weir__socket *socket, void *data, size_t size,
-                             struct weir__completion *completion)
+int64_t weir__socket_receive(struct weir__engine *engine, struct weir__socket *socket, void *data,
+                             size_t size, struct weir__completion *completion)
 {
     _Alignas(struct cmsghdr) char control[WEIR__RECEIVE_CONTROL_BYTES];
     struct iovec part = {.iov_base = data, .iov_len = size};
@@ -213,7 +214,7 @@ int64_t weir__socket_receive(struct weir__socket *socket, void *data, size_t siz
         return socket->tls_rx ? weir__ktls_receive_failed(socket, errno)
                               : weir__error_from_errno(errno);
     if (message.msg_control)
-        received_control(&message, completion);
+        received_control(engine, &message, completion);
     return length > 0 || completion->record_type == 0 ? length : WEIR__RECEIVE_MALFORMED;
 }
 
@@ -263,9 +264,14 @@ int64_t weir__socket_send(struct weir__socket *socket, const struct iovec *parts
     int send_flags = weir__send_prepare(socket, flags, record_type, &message, control);
     ssize_t length;
 
-    do
-        length = sendmsg(socket->handle, &message, send_flags | MSG_DONTWAIT);
-    while (length < 0 && errno == EINTR);
+    do {
+        /* The kernel has less to look at than with a message of one part. */
+        if (part_count == 1 && !message.msg_control)
+            length =
+                send(socket->handle, parts->iov_base, parts->iov_len, send_flags | MSG_DONTWAIT);
+        else
+            length = sendmsg(socket->handle, &message, send_flags | MSG_DONTWAIT);
+    } while (length < 0 && errno == EINTR);
     if (length < 0)
         return errno == EAGAIN ? WEIR__WOULD_BLOCK : weir__ktls_send_failed(socket, errno);
     socket->tls.wire += (uint64_t)length;

@@ -131,9 +131,10 @@ static int64_t outcome(int error)
                                                    : weir__error_from_errno(error);
 }
 
-int64_t weir__socket_receive(struct weir__socket *socket, void *data, size_t size,
-                             struct weir__completion *completion)
+int64_t weir__socket_receive(struct weir__engine *engine, struct weir__socket *socket, void *data,
+                             size_t size, struct weir__completion *completion)
 {
+    (void)engine;
     ssize_t length;
 
     completion->at_ns = 0;

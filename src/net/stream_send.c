@@ -141,9 +141,19 @@ static void take_made(struct weir_stream *stream, uint64_t bytes, uint64_t taken
     }
 }
 
+/*
+ * Memory was taken before the engine came back with the word, so the round's time is later, and as near. A file is
+ * perhaps taken piece by piece while the round goes on.
+ */
+static uint64_t taken_time(struct weir_stream *stream)
+{
+    return stream->send_op.kind == WEIR__OP_SEND_FILE ? stream->engine->ops->now_ns(stream->engine)
+                                                      : weir_loop_now_ns(stream->loop);
+}
+
 static void take_sent_bytes(struct weir_stream *stream, uint64_t bytes)
 {
-    uint64_t taken_ns = stream->engine->ops->now_ns(stream->engine);
+    uint64_t taken_ns = taken_time(stream);
 
     weir__send_policy_sent(stream->policy, stream->send_reason, bytes);
     if (stream->send_made)
