@@ -217,6 +217,7 @@ static void socket_end(struct weir__socket *socket, bool reset)
     assert(!socket->reader);
     assert(!socket->writer);
     assert(!socket->watcher);
+    assert(socket->pins == 0);
     weir__descriptor_close(socket->handle, reset);
     socket->handle = -1;
 }
@@ -325,6 +326,9 @@ int weir__io_uring_open_with(struct weir__engine **base, const struct weir__engi
     engine->base.ops = &weir__io_uring_engine;
     engine->delivery = options->delivery;
     engine->stamp_command = options->delivery && features->stamp_command;
+    engine->zerocopy = features->zerocopy;
+    engine->zerocopy_fixed = features->zerocopy_fixed;
+    engine->zerocopy_fixed_message = features->zerocopy_fixed_message;
     engine->buffer_count = options->receive_buffers;
     engine->buffer_bytes = options->receive_bytes + (unsigned)RECEIVE_HEAD_BYTES;
     engine->receive_message.msg_controllen = WEIR__RECEIVE_CONTROL_BYTES;
@@ -380,12 +384,16 @@ const struct weir__engine_ops weir__io_uring_engine = {
     .socket_shutdown = weir__socket_shutdown,
     .socket_close = socket_close,
     .socket_reset = socket_reset,
+    .socket_abort = weir__socket_abort,
     .socket_info = weir__socket_info,
     .socket_unacked = weir__socket_unacked,
     .socket_tls_attach = weir__socket_tls_attach,
     .socket_tls_sequence = weir__socket_tls_sequence,
     .tls_can_rekey = weir__tls_can_rekey,
     .file_read = weir__file_read,
+    .can_zerocopy = weir__io_uring_can_zerocopy,
+    .memory_register = weir__io_uring_memory_register,
+    .memory_unregister = weir__io_uring_memory_unregister,
     .socket_local = weir__socket_local,
     .socket_peer = weir__socket_peer,
 };

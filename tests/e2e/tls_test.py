@@ -330,6 +330,17 @@ class ClientsTest(tls_support.Case):
 
 
 @tls_support.each_library
+class LibraryCipherTest(ClientsTest):
+    """The same programs, where the library encrypts by itself."""
+
+    abstract = False
+    cipher = "library"
+
+    def test_it_is_said(self) -> None:
+        self.assertNotIn("AES-GCM by", self.serve().errors())
+
+
+@tls_support.each_library
 class HandshakeTest(tls_support.Case):
     """What is agreed upon in a handshake."""
 
