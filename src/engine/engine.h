@@ -190,6 +190,9 @@ struct weir__socket_info {
 struct weir__listen_options {
     uint32_t backlog;
     bool share_port;
+    /* Of each connection that it accepts, as soon as there is one: */
+    bool no_delay;             /* TCP_NODELAY */
+    uint32_t unsent_bytes_max; /* see socket_unsent_max; 0 = no bound */
 };
 
 struct weir__engine_options {
@@ -231,11 +234,17 @@ struct weir__engine_ops {
     /* Takes over a handle that ACCEPT gave. Cannot fail. */
     void (*socket_adopt)(struct weir__engine *engine, struct weir__socket *socket, int handle);
     /*
-     * Prepares a connected socket on which nothing was sent yet: TCP_NODELAY, and, if `delivery`,
-     * receive and transmit stamps; `socket->stamps` says whether it has transmit stamps.
+     * Prepares a connected socket on which nothing was sent yet: TCP_NODELAY, which an accepted one has of its
+     * listener, and, if `delivery`, receive and transmit stamps; `socket->stamps` says whether it has transmit stamps.
      */
     void (*socket_prepare)(struct weir__engine *engine, struct weir__socket *socket, bool no_delay,
                            bool delivery);
+    /*
+     * Bounds what the kernel takes beyond what it has sent (TCP_NOTSENT_LOWAT): by about so many bytes, and a
+     * packet of up to 64 KiB. 0: as much as its buffer holds. A hint, which an engine may ignore.
+     */
+    void (*socket_unsent_max)(struct weir__engine *engine, struct weir__socket *socket,
+                              uint32_t bytes);
     /* Half-close: FIN after what was sent. Returns 0 or an error if the connection is gone. */
     int (*socket_shutdown)(struct weir__engine *engine, struct weir__socket *socket);
     /* Closes: in good order, or with a RST that discards what the kernel still holds. */

@@ -238,6 +238,15 @@ void weir__sim_socket_prepare(struct weir__engine *engine, struct weir__socket *
     socket->stamps = sim_socket->stamps;
 }
 
+/* The simulated buffers are small, and change their size at random. */
+void weir__sim_socket_unsent_max(struct weir__engine *engine, struct weir__socket *socket,
+                                 uint32_t bytes)
+{
+    (void)engine;
+    (void)socket;
+    (void)bytes;
+}
+
 /* Making and ending a connection */
 
 void weir__sim_connect(struct sim *sim, struct sim_socket *socket,

@@ -27,6 +27,8 @@ int weir__socket_listen(struct weir__engine *engine, struct weir__socket *socket
 int weir__socket_open(struct weir__engine *engine, struct weir__socket *socket, int family);
 void weir__socket_prepare(struct weir__engine *engine, struct weir__socket *socket, bool no_delay,
                           bool delivery);
+void weir__socket_unsent_max(struct weir__engine *engine, struct weir__socket *socket,
+                             uint32_t bytes);
 int weir__socket_shutdown(struct weir__engine *engine, struct weir__socket *socket);
 void weir__socket_abort(struct weir__engine *engine, struct weir__socket *socket);
 bool weir__can_zerocopy(struct weir__engine *engine);

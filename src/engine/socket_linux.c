@@ -113,6 +113,15 @@ void weir__socket_prepare(struct weir__engine *engine, struct weir__socket *sock
     socket->stamps = delivery && enable_stamps(socket->handle, 0);
 }
 
+void weir__socket_unsent_max(struct weir__engine *engine, struct weir__socket *socket,
+                             uint32_t bytes)
+{
+    uint32_t value = bytes ? bytes : UINT32_MAX; /* 0 would be the system's default, again */
+
+    (void)engine;
+    (void)setsockopt(socket->handle, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &value, sizeof(value));
+}
+
 /* Fills in what the kernel said of the connection; returns how many bytes of it, 0 if nothing. */
 static size_t tcp_info_get(int descriptor, struct tcp_info *info)
 {

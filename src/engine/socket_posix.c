@@ -62,6 +62,14 @@ void weir__socket_prepare(struct weir__engine *engine, struct weir__socket *sock
     socket->stamps = false;
 }
 
+void weir__socket_unsent_max(struct weir__engine *engine, struct weir__socket *socket,
+                             uint32_t bytes)
+{
+    (void)engine;
+    (void)socket;
+    (void)bytes;
+}
+
 int weir__socket_info(struct weir__engine *engine, struct weir__socket *socket,
                       struct weir__socket_info *info)
 {

@@ -12,6 +12,10 @@
 /* A send that met ENOBUFS or ENOMEM is tried again after this; nothing would wake it otherwise. */
 #define SEND_RETRY_MS 10
 
+/* A peer that takes so much in so short a time is fast: see note_pace. */
+#define FAST_BYTES (1u << 20)
+#define FAST_NS    UINT64_C(1000000000)
+
 /* Smaller and larger pieces of a file both cost more processor time for each byte. */
 #define SEND_FILE_PIECE_BYTES (64u << 10)
 
@@ -151,6 +155,26 @@ static uint64_t taken_time(struct weir_stream *stream)
                                                       : weir_loop_now_ns(stream->loop);
 }
 
+/*
+ * A peer that takes a lot at once gets the kernel's whole buffer: to fill it in small portions costs a wake-up for
+ * each, twice the processor time over loopback. One that is slow never gets there.
+ */
+static void note_pace(struct weir_stream *stream, uint64_t taken_ns)
+{
+    uint64_t offset = stream->ledger.accepted;
+
+    if (stream->pace_ns == 0)
+        stream->pace_ns = taken_ns;
+    if (offset - stream->pace_offset < FAST_BYTES)
+        return;
+    if (taken_ns - stream->pace_ns < FAST_NS) {
+        stream->engine->ops->socket_unsent_max(stream->engine, &stream->socket, 0);
+        stream->unsent_bounded = false;
+    }
+    stream->pace_ns = taken_ns;
+    stream->pace_offset = offset;
+}
+
 static void take_sent_bytes(struct weir_stream *stream, uint64_t bytes)
 {
     uint64_t taken_ns = taken_time(stream);
@@ -160,6 +184,8 @@ static void take_sent_bytes(struct weir_stream *stream, uint64_t bytes)
         take_made(stream, bytes, taken_ns);
     else
         take_passed(stream, bytes, taken_ns);
+    if (stream->unsent_bounded)
+        note_pace(stream, taken_ns);
     weir__stream_tell_progress(stream);
 }
 
