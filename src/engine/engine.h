@@ -195,6 +195,9 @@ struct weir__listen_options {
     uint32_t unsent_bytes_max; /* see socket_unsent_max; 0 = no bound */
 };
 
+/* Of a congestion control's name with its NUL (TCP_CA_NAME_MAX). */
+#define WEIR__CONGESTION_NAME_BYTES 16
+
 struct weir__engine_options {
     bool delivery;
     uint32_t receive_bytes;
@@ -245,6 +248,9 @@ struct weir__engine_ops {
      */
     void (*socket_unsent_max)(struct weir__engine *engine, struct weir__socket *socket,
                               uint32_t bytes);
+    /* The congestion control of the socket and of what it accepts (TCP_CONGESTION), or "" where that is not said. */
+    void (*socket_congestion)(struct weir__engine *engine, const struct weir__socket *socket,
+                              char name[WEIR__CONGESTION_NAME_BYTES]);
     /* Half-close: FIN after what was sent. Returns 0 or an error if the connection is gone. */
     int (*socket_shutdown)(struct weir__engine *engine, struct weir__socket *socket);
     /* Closes: in good order, or with a RST that discards what the kernel still holds. */

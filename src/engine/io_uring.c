@@ -382,6 +382,7 @@ const struct weir__engine_ops weir__io_uring_engine = {
     .socket_adopt = socket_adopt,
     .socket_prepare = weir__socket_prepare,
     .socket_unsent_max = weir__socket_unsent_max,
+    .socket_congestion = weir__socket_congestion,
     .socket_shutdown = weir__socket_shutdown,
     .socket_close = socket_close,
     .socket_reset = socket_reset,

@@ -227,6 +227,7 @@ const struct weir__engine_ops weir__poll_engine = {
     .socket_adopt = weir__readiness_socket_adopt,
     .socket_prepare = weir__socket_prepare,
     .socket_unsent_max = weir__socket_unsent_max,
+    .socket_congestion = weir__socket_congestion,
     .socket_shutdown = weir__socket_shutdown,
     .socket_close = weir__readiness_socket_close,
     .socket_reset = weir__readiness_socket_reset,

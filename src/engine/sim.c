@@ -679,6 +679,7 @@ const struct weir__engine_ops weir__sim_engine = {
     .socket_adopt = weir__sim_socket_adopt,
     .socket_prepare = weir__sim_socket_prepare,
     .socket_unsent_max = weir__sim_socket_unsent_max,
+    .socket_congestion = weir__sim_socket_congestion,
     .socket_shutdown = weir__sim_socket_shutdown,
     .socket_close = weir__sim_socket_close,
     .socket_reset = weir__sim_socket_reset,

@@ -247,6 +247,14 @@ void weir__sim_socket_unsent_max(struct weir__engine *engine, struct weir__socke
     (void)bytes;
 }
 
+void weir__sim_socket_congestion(struct weir__engine *engine, const struct weir__socket *socket,
+                                 char name[WEIR__CONGESTION_NAME_BYTES])
+{
+    (void)engine;
+    (void)socket;
+    name[0] = '\0';
+}
+
 /* Making and ending a connection */
 
 void weir__sim_connect(struct sim *sim, struct sim_socket *socket,

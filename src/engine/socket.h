@@ -29,6 +29,8 @@ void weir__socket_prepare(struct weir__engine *engine, struct weir__socket *sock
                           bool delivery);
 void weir__socket_unsent_max(struct weir__engine *engine, struct weir__socket *socket,
                              uint32_t bytes);
+void weir__socket_congestion(struct weir__engine *engine, const struct weir__socket *socket,
+                             char name[WEIR__CONGESTION_NAME_BYTES]);
 int weir__socket_shutdown(struct weir__engine *engine, struct weir__socket *socket);
 void weir__socket_abort(struct weir__engine *engine, struct weir__socket *socket);
 bool weir__can_zerocopy(struct weir__engine *engine);

@@ -122,6 +122,17 @@ void weir__socket_unsent_max(struct weir__engine *engine, struct weir__socket *s
     (void)setsockopt(socket->handle, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &value, sizeof(value));
 }
 
+void weir__socket_congestion(struct weir__engine *engine, const struct weir__socket *socket,
+                             char name[WEIR__CONGESTION_NAME_BYTES])
+{
+    socklen_t length = WEIR__CONGESTION_NAME_BYTES;
+
+    (void)engine;
+    memset(name, 0, WEIR__CONGESTION_NAME_BYTES);
+    (void)getsockopt(socket->handle, IPPROTO_TCP, TCP_CONGESTION, name, &length);
+    name[WEIR__CONGESTION_NAME_BYTES - 1] = '\0';
+}
+
 /* Fills in what the kernel said of the connection; returns how many bytes of it, 0 if nothing. */
 static size_t tcp_info_get(int descriptor, struct tcp_info *info)
 {

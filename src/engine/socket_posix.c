@@ -70,6 +70,14 @@ void weir__socket_unsent_max(struct weir__engine *engine, struct weir__socket *s
     (void)bytes;
 }
 
+void weir__socket_congestion(struct weir__engine *engine, const struct weir__socket *socket,
+                             char name[WEIR__CONGESTION_NAME_BYTES])
+{
+    (void)engine;
+    (void)socket;
+    name[0] = '\0';
+}
+
 int weir__socket_info(struct weir__engine *engine, struct weir__socket *socket,
                       struct weir__socket_info *info)
 {

@@ -146,6 +146,9 @@ int weir_listener_start(struct weir_listener **result, struct weir_loop *loop,
         weir__release(listener);
         return error;
     }
+    char congestion[WEIR__CONGESTION_NAME_BYTES];
+    listener->engine->ops->socket_congestion(listener->engine, &listener->socket, congestion);
+    weir__send_policy_congestion(weir__loop_send_policy(loop), congestion);
     submit_accept(listener);
     *result = listener;
     return 0;

@@ -16,9 +16,6 @@
 #define FAST_BYTES (1u << 20)
 #define FAST_NS    UINT64_C(1000000000)
 
-/* Smaller and larger pieces of a file both cost more processor time for each byte. */
-#define SEND_FILE_PIECE_BYTES (64u << 10)
-
 _Static_assert(WEIR__TRANSPORT_PARTS_MAX >= WEIR_WRITE_PARTS_MAX, "one array for either");
 
 static struct weir__pool *batch_pool(struct weir_stream *stream)
@@ -353,7 +350,7 @@ static void submit_file(struct weir_stream *stream, const struct weir__send_plan
     op->send_file.file = plan->file;
     op->send_file.offset = plan->file_offset;
     op->send_file.length = plan->length;
-    op->send_file.piece = SEND_FILE_PIECE_BYTES;
+    op->send_file.piece = weir__send_policy_piece(stream->policy);
 }
 
 /* What is queued, as the kernel is to have it. */
