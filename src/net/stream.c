@@ -58,6 +58,9 @@ struct weir_stream *weir__stream_adopt(struct weir_loop *loop, int handle,
     if (!stream)
         return NULL;
     stream->engine->ops->socket_adopt(stream->engine, &stream->socket, handle);
+    /* What the listener has, its connections have. */
+    stream->no_delay = false;
+    stream->unsent_bounded = true;
     weir__stream_delivery_open(stream);
     return stream;
 }

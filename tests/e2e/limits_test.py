@@ -296,6 +296,37 @@ class LimitsTest(unittest.TestCase):
                 client.channel.close()
             self.assertEqual(server.wait(), 0)
 
+    @staticmethod
+    def unacknowledged(server: Server) -> int:
+        """Bytes that the kernel holds for the server's one connection (tx_queue in proc(5))."""
+        for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            fields = line.split()
+            if int(fields[1].split(":")[1], 16) == server.port and fields[3] == "01":
+                return int(fields[4].split(":")[0], 16)
+        raise AssertionError("no connection")
+
+    def held(self, server: Server) -> int:
+        """What it holds in the end, when neither side gets any further."""
+        before = -1
+        while (now := self.unacknowledged(server)) != before:
+            before = now
+            time.sleep(0.3 * support.PATIENCE)
+        return now
+
+    def test_the_kernel_holds_little_for_who_reads_nothing(self) -> None:
+        server = self.serve()
+        with server.connect(receive_bytes=16384) as client:
+            client.request("/huge")
+            client.head()
+            # The bound, and one packet of loopback's.
+            self.assertLess(self.held(server), (128 + 64) * 1024)
+        with server.connect() as client:
+            client.request("/huge")
+            client.head()
+            client.take(24 * 1024 * 1024)
+            if not support.SLOW:  # one that is fast fills the whole buffer
+                self.assertGreater(self.held(server), 256 * 1024)
+
     def test_slow_readers_do_not_slow_the_others(self) -> None:
         server = self.serve()
         slow = []
