@@ -215,6 +215,7 @@ class Run:
     busy: float | None = None  # the share of the run that the server spent on the CPU
     alone_us: float | None = None  # server CPU per request, without the idle connections
     process_bytes: float | None = None  # per connection
+    whole_bytes: float | None = None  # all of the process, over the connections
     kernel_bytes: float | None = None  # per connection, both ends
 
 

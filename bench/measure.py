@@ -113,7 +113,8 @@ def rows_of(running, runs):
 
 def row_of(server, runs):
     row = {"server": server.name, "kind": server.kind}
-    for field in ("cpu_us", "requests_s", "busy", "alone_us", "process_bytes", "kernel_bytes"):
+    for field in ("cpu_us", "requests_s", "busy", "alone_us", "process_bytes", "whole_bytes",
+                  "kernel_bytes"):
         values = [getattr(run, field) for run in runs]
         if None not in values:
             row[field] = vars(harness.Spread.of(values)) | {"runs": values}
@@ -148,8 +149,8 @@ def measure_alone(starters, measure_one):
 
 def measure_idle(workload, server):
     client.allow_descriptors(workload.connections + DESCRIPTORS_BESIDE)
-    process, kernel = idle.measure(server, workload.connections)
-    return harness.Run(process_bytes=process, kernel_bytes=kernel)
+    process, kernel, whole = idle.measure(server, workload.connections)
+    return harness.Run(process_bytes=process, kernel_bytes=kernel, whole_bytes=whole)
 
 
 def measure_active(workload, options, starters):

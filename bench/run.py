@@ -138,7 +138,7 @@ def main():
                 search_limit(options, folder, document)
             else:
                 run(options, folder, log_folder, document)
-        except harness.BenchError as error:
+        except (harness.BenchError, OSError) as error:
             sys.exit(f"bench: {error}")
     harness.document_write(document, options.json)
     if not options.limit_of:
