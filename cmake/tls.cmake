@@ -50,3 +50,25 @@ weir_find_tls_vendor(openssl "openssl>=3.0")
 weir_find_tls_vendor(gnutls "gnutls>=3.7.4")
 weir_find_tls_vendor(wolfssl "wolfssl>=5.5")
 weir_find_tls_vendor(mbedtls)
+
+# AES-GCM for all of their connections, where the processor is x86-64. Debian's package has no pkg-config file;
+# 1.3 is the first version that tests itself.
+function(weir_find_ipsec_mb)
+    find_library(ipsec_mb_library IPSec_MB)
+    find_path(ipsec_mb_headers intel-ipsec-mb.h)
+    if(NOT tls_vendor_definitions OR NOT ipsec_mb_library OR NOT ipsec_mb_headers OR
+       NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+        return()
+    endif()
+    file(STRINGS ${ipsec_mb_headers}/intel-ipsec-mb.h tests_itself REGEX "define IMB_FEATURE_SELF_TEST_PASS")
+    if(NOT tests_itself)
+        message(STATUS "No AES-GCM by ipsec-mb: it is older than 1.3")
+        return()
+    endif()
+    message(STATUS "AES-GCM by ipsec-mb")
+    set(tls_vendor_sources ${tls_vendor_sources} ${PROJECT_SOURCE_DIR}/src/tls/vendor/ipsec_mb.c PARENT_SCOPE)
+    set(tls_vendor_definitions ${tls_vendor_definitions} WEIR_HAVE_IPSEC_MB PARENT_SCOPE)
+    set(tls_vendor_libraries ${tls_vendor_libraries} IPSec_MB PARENT_SCOPE)
+endfunction()
+
+weir_find_ipsec_mb()

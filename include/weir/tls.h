@@ -32,6 +32,13 @@ WEIR_API const char *weir_tls_vendor_version(unsigned index);
 /** The newest version of TLS that it knows, 0 for no library. Any thread. */
 WEIR_API unsigned weir_tls_vendor_version_max(unsigned index);
 
+/**
+ * Who makes and opens records in user space where struct weir_tls_options says WEIR_TLS_CIPHER_AUTO and the
+ * cipher is AES-GCM: a name such as "ipsec-mb", or NULL, if the libraries above do. `text` is set to how it
+ * does that, or why there is none: a few words. Any thread; static texts; the first call takes about 1 ms.
+ */
+WEIR_API const char *weir_tls_fast_cipher(const char **text);
+
 /** Room for one line that says why something cannot be. */
 #define WEIR_TLS_COMPLAINT_MAX 256
 
@@ -95,6 +102,14 @@ enum weir_tls_kernel {
     WEIR_TLS_KERNEL_TX_RX, /**< the default: what the kernel cannot take stays in user space */
 };
 
+/** Whose code encrypts and decrypts records in user space. */
+enum weir_tls_cipher_source {
+    /** The fastest that is there and that this processor runs: weir_tls_fast_cipher, else the library. */
+    WEIR_TLS_CIPHER_AUTO,
+    /** The library that makes the handshake, and nobody else: for who depends on its certification. */
+    WEIR_TLS_CIPHER_LIBRARY,
+};
+
 struct weir_tls_options {
     const char *vendor; /**< a name of weir_tls_vendor_name; NULL (default): the first */
     bool server;        /**< the role of the streams; default false */
@@ -109,7 +124,8 @@ struct weir_tls_options {
     unsigned alpn_count;
     struct weir_tls_tickets *tickets; /**< servers; NULL: no resumption */
     enum weir_tls_kernel kernel;
-    uint32_t handshake_timeout_ms; /**< default 10,000 */
+    enum weir_tls_cipher_source cipher_source; /**< default: WEIR_TLS_CIPHER_AUTO */
+    uint32_t handshake_timeout_ms;             /**< default 10,000 */
     /**
      * A direction gets new keys (TLS 1.3) or the connection is closed (1.2, and where a kernel holds the
      * keys and cannot change them) before it has protected so many records. Default and most: 2^24 - 2^16.
@@ -169,12 +185,14 @@ struct weir_tls_info {
     enum weir_tls_version version;
     const char *version_name; /**< "TLSv1.2" or "TLSv1.3" */
     const char *cipher;       /**< IANA's name: "TLS_AES_128_GCM_SHA256" */
+    const char *cipher_by;    /**< who encrypts what is sent: "kernel", `vendor`, or "ipsec-mb" */
     const char *vendor;
     const char *alpn;        /**< "" = none */
     const char *server_name; /**< servers: what the client asked for; "" = nothing */
     bool resumed;
     bool peer_certificate;     /**< the peer showed a valid one */
     bool kernel_tx, kernel_rx; /**< the kernel protects what is sent, opens what is received */
+    bool kernel_tx_due;        /**< it will be asked to, before what is written next is sent */
 };
 
 /** Returns 0, or WEIR_ENOTSUP: no TLS on this stream, or its handshake is not done. */

@@ -22,14 +22,21 @@ struct weir__io_uring_features {
     /* Transmit stamps as completions: TX_TIMESTAMP, on a ring that mixes completions of 16 and 32
      * bytes (6.18). */
     bool stamp_command;
+    /* SEND_ZC and SENDMSG_ZC whose notices say whether the memory was used (6.2, and Debian's 6.1). */
+    bool zerocopy;
+    bool zerocopy_fixed;         /* SEND_ZC from registered memory */
+    bool zerocopy_fixed_message; /* SENDMSG_ZC from it (6.15) */
 };
 
 /*
  * Tries each feature on a ring of its own. Returns 0 if the engine can work: all but
- * `stamp_command`, which is made good by poll and recvmsg. Else WEIR_ENOTSUP, WEIR_EMFILE or
+ * `stamp_command`, which is made good by poll and recvmsg, and zero copy. Else WEIR_ENOTSUP, WEIR_EMFILE or
  * WEIR_ENOMEM, and `reason` is why, one sentence without a full stop; static text.
  */
 int weir__io_uring_probe(struct weir__io_uring_features *features, const char **reason);
+
+/* The part of it that is about zero copy; tried once for the process. */
+void weir__io_uring_probe_zerocopy(struct weir__io_uring_features *features);
 
 /* As `open` of weir__io_uring_engine, with features that were probed, or fewer. */
 int weir__io_uring_open_with(struct weir__engine **engine,
@@ -43,6 +50,10 @@ const char *weir__io_uring_refusal(void);
 #define WEIR__IO_URING_SETUP                                                                       \
     (IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |         \
      IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CLAMP)
+
+/* Of linux/io_uring.h, for SEND_ZC and SENDMSG_ZC; liburing 2.3 lacks them. The second is in the NOTIF's `res`. */
+#define WEIR__SEND_ZC_REPORT_USAGE (1u << 3)
+#define WEIR__NOTIF_COPIED         (1u << 31)
 
 /*
  * Of linux/io_uring.h, which Debian 12's headers do not have. A ring with SETUP_CQE_MIXED takes both

@@ -16,10 +16,19 @@
 #define WEIR__IO_URING_DATA_IGNORED 0u
 #define WEIR__IO_URING_DATA_WAKE    1u
 
+/* Memory that may be registered at a time: the table of the ring's buffers. */
+#define WEIR__IO_URING_MEMORIES_MAX 16
+
+struct weir__io_uring_memory {
+    unsigned char *start;
+    size_t bytes; /* 0 = none */
+};
+
 struct weir__io_uring {
     struct weir__engine base;
     struct io_uring ring;
     bool stamp_command;
+    bool zerocopy, zerocopy_fixed, zerocopy_fixed_message; /* see struct weir__io_uring_features */
     bool delivery;
     bool enabled;
     bool wake_armed;
@@ -33,6 +42,9 @@ struct weir__io_uring {
     unsigned buffer_bytes;
     struct msghdr receive_message; /* of every RECVMSG: the kernel takes sizes from it only */
     int64_t wall_offset_ns;        /* read once for each round of completions */
+    struct weir__io_uring_memory memory[WEIR__IO_URING_MEMORIES_MAX];
+    unsigned memory_count;                     /* behind the last that is in use */
+    bool memory_table;                         /* the ring has one */
     struct weir__op *ready_first, **ready_end; /* to be moved on inside `wait` */
     unsigned ready_count;
 };
@@ -47,6 +59,11 @@ void weir__io_uring_ready_run(struct weir__io_uring *engine);
 /* One completion of the kernel's; `big` is the second half of a big one. From `wait` only. */
 void weir__io_uring_request_completed(struct weir__io_uring *engine, uint64_t data, int result,
                                       uint32_t flags, const uint64_t *big);
+
+/* Of struct weir__engine_ops. */
+bool weir__io_uring_can_zerocopy(struct weir__engine *engine);
+int weir__io_uring_memory_register(struct weir__engine *engine, void *memory, size_t bytes);
+void weir__io_uring_memory_unregister(struct weir__engine *engine, void *memory);
 
 /* An empty request, or NULL: the kernel takes none before completions are taken from it. */
 struct io_uring_sqe *weir__io_uring_request_get(struct weir__io_uring *engine);

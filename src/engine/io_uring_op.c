@@ -107,6 +107,7 @@ void weir__io_uring_finish(struct weir__io_uring *engine, struct weir__op *op, i
 {
     struct weir__completion completion = {.result = result};
     struct weir__op **role = role_of(op);
+    struct weir__pin *pin = op->kind == WEIR__OP_SEND ? op->send.pin : NULL;
     struct weir__op *watcher;
 
     assert(op->in_flight);
@@ -121,6 +122,8 @@ void weir__io_uring_finish(struct weir__io_uring *engine, struct weir__op *op, i
     if (watcher && (op->kind == WEIR__OP_RECEIVE || uring_state_of(watcher)->ended))
         ready_add(engine, watcher);
     weir__io_uring_deliver(engine, op, &completion);
+    if (pin)
+        weir__io_uring_pin_completed(engine, pin, result);
 }
 
 /* Requests */
@@ -146,13 +149,20 @@ struct io_uring_sqe *weir__io_uring_request_get(struct weir__io_uring *engine)
     return sqe;
 }
 
+static uint64_t request_data(struct weir__op *op, unsigned request)
+{
+    if (request == URING_REQUEST_MAIN && uring_state_of(op)->pinned)
+        return (uintptr_t)op->send.pin | URING_TAG_PIN;
+    return (uintptr_t)op | request;
+}
+
 void weir__io_uring_request_armed(struct weir__op *op, struct io_uring_sqe *sqe,
                                   enum uring_request request)
 {
     struct uring_state *state = uring_state_of(op);
 
     assert(!(state->armed & (1u << request)));
-    sqe->user_data = (uintptr_t)op | (unsigned)request;
+    sqe->user_data = request_data(op, request);
     state->armed = (uint8_t)(state->armed | (1u << request));
     state->cancel_sent = (uint8_t)(state->cancel_sent & ~(1u << request));
 }
@@ -175,14 +185,16 @@ static void prepare_receive(struct weir__io_uring *engine, struct weir__op *op,
         io_uring_prep_recv_multishot(sqe, handle, NULL, 0, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = WEIR__IO_URING_BUFFER_GROUP;
-    /* Most often nothing has come yet: the try would be in vain. Kernel TLS looks for records when tried. */
-    if (!op->socket->tls_rx)
-        sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+    /*
+     * Without IORING_RECVSEND_POLL_FIRST, though most often nothing has come yet and the try is in vain: where bytes
+     * and a reset are there already, the poll would tell of both at once, and then of nothing more.
+     */
 }
 
 /* Without MSG_WAITALL: with it the kernel goes on by itself after a short send, without the stamp.
  */
-static void prepare_send(struct weir__op *op, struct io_uring_sqe *sqe)
+static void prepare_send(struct weir__io_uring *engine, struct weir__op *op,
+                         struct io_uring_sqe *sqe)
 {
     struct uring_state *state = uring_state_of(op);
     int flags;
@@ -201,6 +213,7 @@ static void prepare_send(struct weir__op *op, struct io_uring_sqe *sqe)
     if (uring_socket_state_of(op->socket)->full)
         sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
     uring_socket_state_of(op->socket)->full = false;
+    state->pinned = op->send.pin && weir__io_uring_pin_prepare(engine, op, sqe);
 }
 
 /* False: try again in `wait`. */
@@ -223,7 +236,7 @@ static bool main_arm(struct weir__io_uring *engine, struct weir__op *op)
         prepare_receive(engine, op, sqe);
         break;
     case WEIR__OP_SEND:
-        prepare_send(op, sqe);
+        prepare_send(engine, op, sqe);
         break;
     case WEIR__OP_SEND_FILE:
     case WEIR__OP_WATCH:
@@ -245,6 +258,7 @@ static bool poll_arm(struct weir__io_uring *engine, struct weir__op *op)
         return false;
     io_uring_prep_poll_add(sqe, op->socket->handle, reads ? POLLIN : POLLOUT);
     uring_state_of(op)->polling = true;
+    uring_state_of(op)->pinned = false;
     weir__io_uring_request_armed(op, sqe, URING_REQUEST_MAIN);
     return true;
 }
@@ -263,7 +277,7 @@ static bool requests_cancel(struct weir__io_uring *engine, struct weir__op *op)
         sqe = weir__io_uring_request_get(engine);
         if (!sqe)
             return false;
-        io_uring_prep_cancel64(sqe, (uintptr_t)op | request, 0);
+        io_uring_prep_cancel64(sqe, request_data(op, request), 0);
         sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
         sqe->user_data = WEIR__IO_URING_DATA_IGNORED;
         state->cancel_sent = (uint8_t)(state->cancel_sent | bit);
@@ -288,12 +302,12 @@ static int64_t file_send(struct weir__io_uring *engine, struct weir__op *op)
 {
     uint64_t length = op->send_file.length;
     int64_t result = weir__socket_send_file(op->socket, op->send_file.file, op->send_file.offset,
-                                            length, op->send_file.flags);
+                                            length, op->send_file.piece, op->send_file.flags);
 
     if (weir__is_receive_result(result)) {
         tls_error_note(engine, op->socket, (int)result);
         result = weir__socket_send_file(op->socket, op->send_file.file, op->send_file.offset,
-                                        length, op->send_file.flags);
+                                        length, op->send_file.piece, op->send_file.flags);
     }
     if (weir__is_receive_result(result))
         return WEIR_EIO;
@@ -437,6 +451,13 @@ static void cancelled(struct weir__io_uring *engine, struct weir__op *op, int re
         weir__io_uring_finish(engine, op, by_cancel ? WEIR_ECANCELLED : failure_of(op, result));
 }
 
+static void send_as_copy(struct weir__io_uring *engine, struct weir__op *op)
+{
+    weir__io_uring_pin_refuse(op->send.pin);
+    if (!main_arm(engine, op))
+        ready_add(engine, op);
+}
+
 static void main_failed(struct weir__io_uring *engine, struct weir__op *op, int result)
 {
     struct uring_state *state = uring_state_of(op);
@@ -455,6 +476,13 @@ static void main_failed(struct weir__io_uring *engine, struct weir__op *op, int 
         state->polling = true;
         ready_add(engine, op);
         return;
+    case ENOMEM:
+        /* No more may be locked, or counted: nothing says when that changes, so it goes out as a copy. */
+        if (state->pinned) {
+            send_as_copy(engine, op);
+            return;
+        }
+        break;
     case EINTR:
     case ECONNABORTED: /* a peer that left the backlog */
         ready_add(engine, op);
@@ -469,6 +497,10 @@ static void main_failed(struct weir__io_uring *engine, struct weir__op *op, int 
                 ready_add(engine, op);
             else
                 ready_add_first(engine, op);
+            return;
+        }
+        if (state->pinned) {
+            send_as_copy(engine, op);
             return;
         }
         break;
@@ -617,8 +649,20 @@ static void main_completed(struct weir__io_uring *engine, struct weir__op *op, i
 void weir__io_uring_request_completed(struct weir__io_uring *engine, uint64_t data, int result,
                                       uint32_t flags, const uint64_t *big)
 {
-    struct weir__op *op = (struct weir__op *)(uintptr_t)(data & ~(uint64_t)URING_REQUEST_MASK);
-    enum uring_request request = (enum uring_request)(data & URING_REQUEST_MASK);
+    void *address = (void *)(uintptr_t)(data & ~(uint64_t)URING_REQUEST_MASK);
+    unsigned request = (unsigned)(data & URING_REQUEST_MASK);
+    struct weir__op *op = address;
+
+    if (request == URING_TAG_PIN && (flags & IORING_CQE_F_NOTIF)) {
+        weir__io_uring_pin_notified(engine, address, result);
+        return;
+    }
+    if (request == URING_TAG_PIN) {
+        op = weir__io_uring_pin_sent(address, flags);
+        request = URING_REQUEST_MAIN;
+        flags &= ~IORING_CQE_F_MORE;
+    }
+
     struct uring_state *state = uring_state_of(op);
 
     assert(state->armed & (1u << request));
@@ -634,7 +678,7 @@ void weir__io_uring_request_completed(struct weir__io_uring *engine, uint64_t da
     case URING_REQUEST_END:
         weir__io_uring_watch_polled(engine, op, result);
         break;
-    case URING_REQUESTS:
+    default:
         assert(false);
         break;
     }
@@ -661,6 +705,8 @@ void weir__io_uring_op_start(struct weir__io_uring *engine, struct weir__op *op)
     memset(uring_state_of(op), 0, sizeof(struct uring_state));
     *role = op;
     op->in_flight = true;
+    if (op->kind == WEIR__OP_SEND && op->send.pin)
+        weir__io_uring_pin_begin(engine, op);
     if (op->kind == WEIR__OP_SEND_FILE || op->kind == WEIR__OP_WATCH || tls_decides(op) ||
         !main_arm(engine, op))
         ready_add(engine, op);

@@ -2,7 +2,7 @@
 #ifndef WEIR_ENGINE_IO_URING_OP_H
 #define WEIR_ENGINE_IO_URING_OP_H
 
-/* What the files of io_uring's operations share: io_uring_op.c, io_uring_watch.c. */
+/* What the files of io_uring's operations share: io_uring_op.c, io_uring_watch.c, io_uring_pin.c. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,6 +18,8 @@ enum uring_request {
     URING_REQUESTS,
 };
 #define URING_REQUEST_MASK 15u
+/* In place of the number: the address is that of a pin, whose SEND's URING_REQUEST_MAIN it is. */
+#define URING_TAG_PIN 8u
 
 struct uring_state {
     struct weir__op *next,
@@ -28,6 +30,7 @@ struct uring_state {
     bool fed;             /* RECEIVE: bytes came since URING_REQUEST_MAIN was armed */
     bool polling;         /* URING_REQUEST_MAIN waits for readiness */
     bool settling;        /* SEND: taken, see weir__socket_holds */
+    bool pinned;          /* SEND: URING_REQUEST_MAIN has the pin's address */
     bool again;           /* SEND: tried again after it had met the reader's error */
     bool ended;           /* WATCH: the connection is over */
     bool without_command; /* WATCH: the stamp command failed here */
@@ -46,7 +49,7 @@ _Static_assert(sizeof(struct uring_state) <= WEIR__OP_PRIVATE_BYTES, "operation'
 _Static_assert(sizeof(struct uring_socket_state) <= WEIR__SOCKET_PRIVATE_BYTES,
                "socket's private bytes");
 _Static_assert(_Alignof(struct weir__op) > URING_REQUEST_MASK, "room for the request in user_data");
-_Static_assert(URING_REQUESTS <= URING_REQUEST_MASK, "requests in the mask");
+_Static_assert(URING_REQUESTS <= URING_TAG_PIN, "requests in the mask");
 
 static inline struct uring_state *uring_state_of(struct weir__op *op)
 {
@@ -75,5 +78,20 @@ void weir__io_uring_watch_finish(struct weir__io_uring *engine, struct weir__op 
 void weir__io_uring_watch_polled(struct weir__io_uring *engine, struct weir__op *op, int result);
 void weir__io_uring_watch_stamped(struct weir__io_uring *engine, struct weir__op *op, int result,
                                   uint32_t flags, const uint64_t *big);
+
+/* A SEND that brings a pin was submitted. */
+void weir__io_uring_pin_begin(const struct weir__io_uring *engine, struct weir__op *op);
+/* Makes the SEND's request, prepared as an ordinary one, one without a copy. False: it is to stay as it is. */
+bool weir__io_uring_pin_prepare(const struct weir__io_uring *engine, struct weir__op *op,
+                                struct io_uring_sqe *sqe);
+/* From now on the SEND goes out as a copy. */
+void weir__io_uring_pin_refuse(struct weir__pin *pin);
+/* The request's first completion. Returns the operation that it is for. */
+struct weir__op *weir__io_uring_pin_sent(struct weir__pin *pin, uint32_t flags);
+/* Its second one. Releases the pin unless the operation is still to be completed. */
+void weir__io_uring_pin_notified(struct weir__io_uring *engine, struct weir__pin *pin, int result);
+/* The SEND is complete. Releases the pin unless a notice is still to come. */
+void weir__io_uring_pin_completed(struct weir__io_uring *engine, struct weir__pin *pin,
+                                  int64_t result);
 
 #endif

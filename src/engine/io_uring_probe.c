@@ -252,6 +252,7 @@ static int features_try(struct probe *probe, struct weir__io_uring_features *fea
     if (error == WEIR_EMFILE)
         return refused(error, NULL, reason);
     features->stamp_command = error == 0;
+    weir__io_uring_probe_zerocopy(features);
     return 0;
 }
 

@@ -12,7 +12,7 @@
 
 #include "engine/socket.h"
 
-#define STAMPS_AT_ONCE 16
+#define NOTICES_AT_ONCE 16
 
 static void watch_stamp(struct weir__io_uring *engine, struct weir__op *op,
                         const struct weir__stamp *stamp)
@@ -25,14 +25,17 @@ static void watch_stamp(struct weir__io_uring *engine, struct weir__op *op,
 /* SO_RCVBUF bounds the error queue, and so this loop. */
 static void watch_drain(struct weir__io_uring *engine, struct weir__op *op)
 {
-    struct weir__stamp stamps[STAMPS_AT_ONCE];
+    struct weir__notice notices[NOTICES_AT_ONCE];
     unsigned count;
 
     do {
-        count = weir__descriptor_stamps(op->socket->handle, stamps, STAMPS_AT_ONCE);
-        for (unsigned i = 0; i < count; i++)
-            watch_stamp(engine, op, &stamps[i]);
-    } while (count == STAMPS_AT_ONCE);
+        count = weir__descriptor_notices(op->socket->handle, notices, NOTICES_AT_ONCE);
+        for (unsigned i = 0; i < count; i++) {
+            /* Pins are released by completions of the ring's. */
+            if (notices[i].kind == WEIR__NOTICE_STAMP)
+                watch_stamp(engine, op, &notices[i].stamp);
+        }
+    } while (count == NOTICES_AT_ONCE);
 }
 
 static bool watch_by_command(struct weir__io_uring *engine, struct weir__op *op)

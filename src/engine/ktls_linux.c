@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/ktls.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <linux/sockios.h>
@@ -235,26 +234,6 @@ int weir__socket_tls_sequence(struct weir__engine *engine, struct weir__socket *
     return 0;
 }
 
-static bool pair_open(int pair[2])
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof(address);
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool ready;
-
-    pair[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    pair[1] = -1;
-    ready = listener >= 0 && pair[0] >= 0 &&
-            bind(listener, (struct sockaddr *)&address, length) == 0 && listen(listener, 1) == 0 &&
-            getsockname(listener, (struct sockaddr *)&address, &length) == 0 &&
-            connect(pair[0], (struct sockaddr *)&address, length) == 0;
-    if (ready)
-        pair[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    if (listener >= 0)
-        (void)close(listener);
-    return pair[1] >= 0;
-}
-
 /* Whether keys can be set twice, in each direction; `*known`: there was a connection to try it on. */
 static bool rekey_try(bool *known)
 {
@@ -262,17 +241,15 @@ static bool rekey_try(bool *known)
     int pair[2];
     bool can = true;
 
-    *known = pair_open(pair);
+    *known = weir__descriptor_pair(pair);
     if (*known) {
         can = weir__ktls_insert(pair[0]) == 0;
         for (int i = 0; i < 2 && can; i++)
             can = weir__ktls_keys_set(pair[0], WEIR__TLS_TX, &keys) == 0 &&
                   weir__ktls_keys_set(pair[0], WEIR__TLS_RX, &keys) == 0;
     }
-    for (int i = 0; i < 2; i++) {
-        if (pair[i] >= 0)
-            (void)close(pair[i]);
-    }
+    for (int i = 0; i < 2 && *known; i++)
+        (void)close(pair[i]);
     return *known && can;
 }
 

@@ -22,10 +22,6 @@
 #define BUFFER_COUNT  4
 #define MESSAGE_BYTES 5
 
-/* Since Linux 6.2; liburing 2.3 lacks them. */
-#define SEND_ZEROCOPY_REPORT_USAGE (1u << 3)
-#define NOTICE_ZEROCOPY_COPIED     (1u << 31)
-
 static const char message_bytes[MESSAGE_BYTES] = "weir";
 static char buffer_memory[BUFFER_COUNT][BUFFER_BYTES];
 
@@ -353,13 +349,13 @@ void weir__probe_uring_send_zerocopy(struct weir__probe *probe)
     if (!weir__probe_pair(probe, pair) || !ring_open(probe, &ring, 0))
         return;
     io_uring_prep_send_zc(io_uring_get_sqe(&ring), pair[0], message_bytes, MESSAGE_BYTES,
-                          MSG_NOSIGNAL, SEND_ZEROCOPY_REPORT_USAGE);
+                          MSG_NOSIGNAL, WEIR__SEND_ZC_REPORT_USAGE);
     if (!success_take(probe, &ring, &sent, true) || !peer_receives(probe, pair[1]) ||
         !completion_take(probe, &ring, &notice))
         return;
     if (!(notice.flags & IORING_CQE_F_NOTIF))
         weir__probe_lacks(probe, "the kernel never gives the memory back");
-    else if ((unsigned)notice.res & NOTICE_ZEROCOPY_COPIED)
+    else if ((unsigned)notice.res & WEIR__NOTIF_COPIED)
         weir__probe_works(probe, "on loopback the kernel copies nevertheless, as it always does");
     else
         weir__probe_works(probe, "even on loopback");

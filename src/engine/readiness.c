@@ -13,10 +13,10 @@
 /* Bounds of what one operation does in one round, so that no socket starves the others. A RECEIVE
  * fills the buffer once, a SEND makes one call. */
 #define ACCEPTS_PER_ROUND 64
-#define STAMPS_PER_ROUND  16
+#define NOTICES_PER_ROUND 16
 
 /* How often a level-triggered poller's socket is asked, of which the poller says too much: one that is shut
- * on both sides, or has a part of a record. */
+ * on both sides, or over with pins held, or has a part of a record. */
 #define LINGER_CHECK_NS (10 * UINT64_C(1000000))
 
 /* What is kept with an operation in flight. */
@@ -92,13 +92,12 @@ static unsigned interest_of(const struct weir__readiness *engine, struct weir__s
         interest |= WEIR__READY_IN;
     if (socket->writer && !(state->ready & WEIR__READY_OUT))
         interest |= WEIR__READY_OUT;
-    if (socket->watcher && !state->lingers)
+    if (socket->watcher ? !state->lingers : socket->pins > 0 && !weir__list_is_linked(&state->nap))
         interest |= WEIR__READY_ERROR;
     return interest;
 }
 
-/* Tells the poller what to look for. Fails at most for a socket that it does not have yet. */
-static int interest_update(struct weir__readiness *engine, struct weir__socket *socket)
+int weir__readiness_interest_update(struct weir__readiness *engine, struct weir__socket *socket)
 {
     struct weir__readiness_socket *state = weir__readiness_socket(socket);
     unsigned interest = interest_of(engine, socket);
@@ -131,14 +130,17 @@ static void not_ready(struct weir__socket *socket, unsigned ready)
 static void finish(struct weir__readiness *engine, struct weir__op *op, int64_t result)
 {
     const struct weir__completion completion = {.result = result};
+    struct weir__pin *pin = op->kind == WEIR__OP_SEND ? op->send.pin : NULL;
 
     assert(!state_of(op)->queued);
     *role_of(op) = NULL;
     op->in_flight = false;
     if (!engine->poller->edge_triggered)
-        (void)interest_update(engine, op->socket);
+        (void)weir__readiness_interest_update(engine, op->socket);
     engine->completed++;
     op->complete(op, &completion);
+    if (pin)
+        weir__readiness_pin_completed(engine, pin);
 }
 
 /* The operation lives on, and with it its socket, whatever the callback does. */
@@ -175,7 +177,7 @@ static void accept_process(struct weir__readiness *engine, struct weir__op *op)
         int descriptor = weir__descriptor_accept(socket->handle);
         if (descriptor == WEIR__WOULD_BLOCK) {
             not_ready(socket, WEIR__READY_IN);
-            (void)interest_update(engine, socket);
+            (void)weir__readiness_interest_update(engine, socket);
             return;
         }
         if (descriptor < 0) {
@@ -198,11 +200,22 @@ static void tls_error_note(struct weir__readiness *engine, struct weir__socket *
         enqueue(&engine->ready, socket->reader);
 }
 
+static bool somebody_is_looked_at(const struct weir__readiness *engine)
+{
+    return engine->lingering.first || engine->napping.first ||
+           !weir__list_is_empty(&engine->pinned);
+}
+
+void weir__readiness_look_soon(struct weir__readiness *engine)
+{
+    if (!somebody_is_looked_at(engine))
+        engine->linger_check_ns = weir__clock_now_ns(&engine->engine) + LINGER_CHECK_NS;
+}
+
 static void looked_at_soon(struct weir__readiness *engine, struct weir__op_queue *queue,
                            struct weir__op *op)
 {
-    if (!engine->lingering.first && !engine->napping.first)
-        engine->linger_check_ns = weir__clock_now_ns(&engine->engine) + LINGER_CHECK_NS;
+    weir__readiness_look_soon(engine);
     enqueue(queue, op);
 }
 
@@ -229,7 +242,7 @@ static void receive_nothing(struct weir__readiness *engine, struct weir__op *op)
     not_ready(socket, WEIR__READY_IN);
     if (state->in_told && socket->tls_rx && !engine->poller->edge_triggered)
         receive_nap(engine, op);
-    (void)interest_update(engine, socket);
+    (void)weir__readiness_interest_update(engine, socket);
 }
 
 /*
@@ -258,7 +271,7 @@ static void receive_process(struct weir__readiness *engine, struct weir__op *op)
             not_ready(socket, WEIR__READY_IN);
         else
             enqueue(&engine->ready, op);
-        (void)interest_update(engine, socket);
+        (void)weir__readiness_interest_update(engine, socket);
         complete_more(engine, op, &completion);
     } else if (length == WEIR__WOULD_BLOCK) {
         receive_nothing(engine, op);
@@ -273,11 +286,13 @@ static void receive_process(struct weir__readiness *engine, struct weir__op *op)
 
 static int64_t send_once(struct weir__op *op)
 {
+    if (op->kind == WEIR__OP_SEND && op->send.pin)
+        return weir__readiness_pin_send(op);
     if (op->kind == WEIR__OP_SEND)
         return weir__socket_send(op->socket, op->send.parts, op->send.part_count, op->send.flags,
                                  op->send.record_type);
     return weir__socket_send_file(op->socket, op->send_file.file, op->send_file.offset,
-                                  op->send_file.length, op->send_file.flags);
+                                  op->send_file.length, op->send_file.piece, op->send_file.flags);
 }
 
 static int64_t send_try(struct weir__readiness *engine, struct weir__op *op)
@@ -335,7 +350,7 @@ static void send_process(struct weir__readiness *engine, struct weir__op *op)
     if (state->result != WEIR__WOULD_BLOCK && (state->result < 0 || send_settled(engine, op)))
         finish(engine, op, state->result);
     else
-        (void)interest_update(engine, op->socket);
+        (void)weir__readiness_interest_update(engine, op->socket);
 }
 
 /*
@@ -348,7 +363,7 @@ static void watch_linger(struct weir__readiness *engine, struct weir__op *op)
         return;
     weir__readiness_socket(op->socket)->lingers = true;
     looked_at_soon(engine, &engine->lingering, op);
-    (void)interest_update(engine, op->socket);
+    (void)weir__readiness_interest_update(engine, op->socket);
 }
 
 /* Whether the connection is over; `*result` is then how it ended. */
@@ -382,26 +397,36 @@ static bool watch_ended(struct weir__readiness *engine, struct weir__socket *soc
     return hangup || state->error != 0;
 }
 
+/* Returns how many notices there were, at most NOTICES_PER_ROUND. */
+static unsigned watch_drain(struct weir__readiness *engine, struct weir__op *op)
+{
+    struct weir__notice notices[NOTICES_PER_ROUND];
+    unsigned count = weir__descriptor_notices(op->socket->handle, notices, NOTICES_PER_ROUND);
+
+    for (unsigned i = 0; i < count; i++) {
+        if (notices[i].kind == WEIR__NOTICE_STAMP)
+            complete_more(engine, op, &(struct weir__completion){.stamp = notices[i].stamp});
+        else
+            weir__readiness_pins_noticed(engine, op->socket, &notices[i]);
+    }
+    return count;
+}
+
 static void watch_process(struct weir__readiness *engine, struct weir__op *op)
 {
     struct weir__socket *socket = op->socket;
     struct weir__readiness_socket *state = weir__readiness_socket(socket);
-    struct weir__stamp stamps[STAMPS_PER_ROUND];
-    /* With stamps, READY_ERROR is most often one of them; kernel TLS tells of a bad record so, too. */
+    /* With notices, READY_ERROR is most often one of them; kernel TLS tells of a bad record so, too. */
+    bool notices = weir__readiness_has_notices(socket);
     bool look_for_end = (state->ready & WEIR__READY_HANGUP) ||
-                        ((!socket->stamps || socket->tls_rx) && state->ready & WEIR__READY_ERROR);
+                        ((!notices || socket->tls_rx) && state->ready & WEIR__READY_ERROR);
     int64_t result = WEIR_ECANCELLED;
-    /* Before the stamps are taken: an end that comes after that may have brought more of them. */
+    /* Before notices are taken: an end that comes after that may have brought more of them. */
     bool ended = look_for_end && watch_ended(engine, socket, &result);
-    unsigned count = 0;
 
     state->ready &= (uint8_t)~WEIR__READY_ERROR;
     state->lingers = false;
-    if (socket->stamps)
-        count = weir__descriptor_stamps(socket->handle, stamps, STAMPS_PER_ROUND);
-    for (unsigned i = 0; i < count; i++)
-        complete_more(engine, op, &(struct weir__completion){.stamp = stamps[i]});
-    if (count == STAMPS_PER_ROUND) {
+    if (notices && watch_drain(engine, op) == NOTICES_PER_ROUND) {
         enqueue(&engine->watchers, op);
         return;
     }
@@ -470,7 +495,8 @@ void weir__readiness_signal(struct weir__readiness *engine, struct weir__socket 
                             unsigned ready)
 {
     struct weir__readiness_socket *state = weir__readiness_socket(socket);
-    bool end = ready & WEIR__READY_HANGUP || (ready & WEIR__READY_ERROR && !socket->stamps);
+    bool end = ready & WEIR__READY_HANGUP ||
+               (ready & WEIR__READY_ERROR && !weir__readiness_has_notices(socket));
 
     /* What kernel TLS has to say of a bad record, and nobody watches: the reader asks for it. */
     if (ready & WEIR__READY_ERROR && socket->tls_rx && !socket->watcher)
@@ -488,15 +514,13 @@ void weir__readiness_signal(struct weir__readiness *engine, struct weir__socket 
     if (socket->writer && state->ready & WEIR__READY_OUT)
         enqueue(&engine->ready, socket->writer);
     if (ready & (WEIR__READY_ERROR | WEIR__READY_HANGUP)) {
-        struct weir__stamp unwanted[STAMPS_PER_ROUND];
         if (socket->watcher)
             enqueue(&engine->watchers, socket->watcher);
-        else if (!engine->poller->edge_triggered && !end)
-            /* Nobody wants these stamps, and while they lie there poll does not wait. */
-            (void)weir__descriptor_stamps(socket->handle, unwanted, STAMPS_PER_ROUND);
+        else
+            weir__readiness_notices_drain(engine, socket, end);
     }
     if (!engine->poller->edge_triggered)
-        (void)interest_update(engine, socket);
+        (void)weir__readiness_interest_update(engine, socket);
 }
 
 static void complete_later(struct weir__readiness *engine, struct weir__op *op, int64_t result)
@@ -536,6 +560,17 @@ static void send_start(struct weir__readiness *engine, struct weir__op *op)
         complete_later(engine, op, result);
 }
 
+/* The poller has the socket before anything is sent, or nobody would see the notice. */
+static void pinned_start(struct weir__readiness *engine, struct weir__op *op)
+{
+    weir__readiness_pin_begin(op);
+    int rc = weir__readiness_interest_update(engine, op->socket);
+    if (rc == 0)
+        send_start(engine, op);
+    else
+        complete_later(engine, op, rc);
+}
+
 void weir__readiness_submit(struct weir__engine *base, struct weir__op *op)
 {
     struct weir__readiness *engine = (struct weir__readiness *)base;
@@ -560,7 +595,10 @@ void weir__readiness_submit(struct weir__engine *base, struct weir__op *op)
     case WEIR__OP_SEND:
         assert(op->send.part_count > 0);
         assert(op->send.part_count <= WEIR__SEND_PARTS_MAX);
-        send_start(engine, op);
+        if (op->send.pin)
+            pinned_start(engine, op);
+        else
+            send_start(engine, op);
         break;
     case WEIR__OP_SEND_FILE:
         send_start(engine, op);
@@ -572,7 +610,7 @@ void weir__readiness_submit(struct weir__engine *base, struct weir__op *op)
     }
     if (state_of(op)->done)
         return;
-    int rc = interest_update(engine, op->socket);
+    int rc = weir__readiness_interest_update(engine, op->socket);
     if (rc != 0)
         complete_later(engine, op, rc);
 }
@@ -601,7 +639,7 @@ static void nap_end(struct weir__readiness *engine, struct weir__op *op)
 /* Gives those that linger or nap their turn when it is time; else shortens the wait to that time. */
 static uint64_t linger_check(struct weir__readiness *engine, uint64_t timeout_ns)
 {
-    if (!engine->lingering.first && !engine->napping.first)
+    if (!somebody_is_looked_at(engine))
         return timeout_ns;
     uint64_t now = weir__clock_now_ns(&engine->engine);
     if (now < engine->linger_check_ns) {
@@ -612,6 +650,7 @@ static uint64_t linger_check(struct weir__readiness *engine, uint64_t timeout_ns
         enqueue(&engine->watchers, dequeue(&engine->lingering));
     while (engine->napping.first)
         nap_end(engine, dequeue(&engine->napping));
+    weir__readiness_pins_look(engine);
     return timeout_ns;
 }
 
@@ -627,6 +666,7 @@ int weir__readiness_wait(struct weir__engine *base, uint64_t timeout_ns)
         uint64_t poll_ns = linger_check(engine, timeout_ns);
         run(engine, &engine->ready);
         run(engine, &engine->watchers);
+        weir__readiness_pins_release(engine);
         /* With work of its own a wait may leave the poller alone, but never twice in a row: that
          * saves a call for each request, and what the poller knows waits for one round at most. */
         if (engine->completed > 0 && engine->polled) {
@@ -639,6 +679,7 @@ int weir__readiness_wait(struct weir__engine *base, uint64_t timeout_ns)
             return WEIR_EIO;
         engine->polled = true;
         run(engine, &engine->ready);
+        weir__readiness_pins_release(engine);
         if (engine->completed > 0 || woken)
             return 0;
         if (!endless) {
@@ -647,6 +688,7 @@ int weir__readiness_wait(struct weir__engine *base, uint64_t timeout_ns)
         }
         /* Stamps that no answer will fetch along with its own, then the next round, or the end. */
         run(engine, &engine->watchers);
+        weir__readiness_pins_release(engine);
         if (engine->completed > 0 || timeout_ns == 0)
             return 0;
     }
@@ -659,6 +701,7 @@ int weir__readiness_init(struct weir__readiness *engine, const struct weir__poll
     assert(options->receive_bytes > 0);
     engine->engine.ops = ops;
     engine->poller = poller;
+    weir__list_init(&engine->pinned);
     engine->buffer_bytes = options->receive_bytes;
     engine->buffer = weir__allocate(engine->buffer_bytes);
     return engine->buffer ? 0 : WEIR_ENOMEM;
@@ -670,6 +713,8 @@ void weir__readiness_dispose(struct weir__readiness *engine)
     assert(!engine->watchers.first);
     assert(!engine->lingering.first);
     assert(!engine->napping.first);
+    assert(weir__list_is_empty(&engine->pinned));
+    assert(!engine->released.first);
     weir__release(engine->buffer);
 }
 
@@ -678,6 +723,7 @@ static void socket_begin(struct weir__socket *socket, unsigned ready)
     memset(weir__readiness_socket(socket), 0, sizeof(struct weir__readiness_socket));
     weir__readiness_socket(socket)->ready = (uint8_t)ready;
     socket->reader = socket->writer = socket->watcher = NULL;
+    socket->pins = 0;
     socket->stamps = socket->stamping = socket->tls_tx = socket->tls_rx = false;
     memset(&socket->tls, 0, sizeof(socket->tls));
     socket->handshake_bytes = 0;
@@ -723,6 +769,7 @@ static void socket_end(struct weir__readiness *engine, struct weir__socket *sock
     assert(!socket->reader);
     assert(!socket->writer);
     assert(!socket->watcher);
+    assert(socket->pins == 0);
     /* Closing alone would not do: the descriptor may have a copy in another process. */
     if (weir__readiness_socket(socket)->added)
         engine->poller->remove(engine, socket);

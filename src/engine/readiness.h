@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/list.h"
 #include "engine/engine.h"
 
 struct weir__readiness;
@@ -23,7 +24,7 @@ enum weir__ready {
     WEIR__READY_IN = 1 << 0,
     WEIR__READY_OUT = 1 << 1,
     WEIR__READY_ERROR =
-        1 << 2, /* stamps in the error queue, or an error; asked for: errors alone */
+        1 << 2, /* notices in the error queue, or an error; asked for: errors alone */
     WEIR__READY_HANGUP = 1 << 3, /* both sides are shut */
     WEIR__READY_END = 1 << 4,    /* the peer's FIN is here */
 };
@@ -51,6 +52,11 @@ struct weir__op_queue {
     struct weir__op *first, *last;
 };
 
+/* Pins in the order of their sends, or of their release. */
+struct weir__pin_queue {
+    struct weir__pin *first, *last;
+};
+
 /* An engine's object begins with this. */
 struct weir__readiness {
     struct weir__engine engine;
@@ -61,6 +67,8 @@ struct weir__readiness {
     struct weir__op_queue watchers;  /* have stamps or an end to look for */
     struct weir__op_queue lingering; /* see watch_linger in readiness.c */
     struct weir__op_queue napping;   /* see receive_nap there */
+    struct weir__list pinned;        /* sockets, see pins_nap in readiness_pin.c */
+    struct weir__pin_queue released; /* to be told, from inside wait */
     uint64_t linger_check_ns;
     unsigned completed; /* completions in this wait */
     bool polled;        /* the last wait asked the poller */
@@ -68,6 +76,9 @@ struct weir__readiness {
 
 /* What is kept with a socket. */
 struct weir__readiness_socket {
+    struct weir__list nap;       /* in the engine's `pinned` */
+    struct weir__pin_queue held; /* by the kernel, in the order of their numbers */
+    uint32_t zerocopy_sends;     /* so far: the next one's number */
     int error;     /* what killed the connection, once somebody has taken it from the kernel */
     int tls_error; /* a WEIR__RECEIVE_*, for the reader, taken from the kernel by somebody else */
     uint32_t poller_index; /* the poller's own */
@@ -76,8 +87,9 @@ struct weir__readiness_socket {
     bool added;            /* the poller has it */
     bool blocked; /* it was not writable once: from then on an edge-triggered poller says OUT */
     bool lingers;
-    bool in_told; /* the poller said READY_IN, and nothing has been received since */
-    bool naps;    /* see receive_nap in readiness.c */
+    bool in_told;     /* the poller said READY_IN, and nothing has been received since */
+    bool naps;        /* see receive_nap in readiness.c */
+    uint8_t zerocopy; /* readiness_pin.c's own */
 };
 
 static inline struct weir__readiness_socket *weir__readiness_socket(struct weir__socket *socket)
@@ -94,6 +106,34 @@ void weir__readiness_dispose(struct weir__readiness *engine);
 /* The poller's word that a socket is ready; completes nothing itself. */
 void weir__readiness_signal(struct weir__readiness *engine, struct weir__socket *socket,
                             unsigned ready);
+
+/* ---- pins: readiness_pin.c ---- */
+
+struct weir__notice;
+
+/* A SEND that brings a pin was submitted. */
+void weir__readiness_pin_begin(const struct weir__op *op);
+/* Sends, as weir__socket_send does, by zero copy where that can be had. */
+int64_t weir__readiness_pin_send(const struct weir__op *op);
+/* The SEND that brought it is complete. */
+void weir__readiness_pin_completed(struct weir__readiness *engine, struct weir__pin *pin);
+/* Whether what the poller calls an error is most often a notice. */
+bool weir__readiness_has_notices(struct weir__socket *socket);
+/* A ZEROCOPY notice came. */
+void weir__readiness_pins_noticed(struct weir__readiness *engine, struct weir__socket *socket,
+                                  const struct weir__notice *notice);
+/* The poller says that there are notices, or an error, or with `end` the end, and no watcher sees to them. */
+void weir__readiness_notices_drain(struct weir__readiness *engine, struct weir__socket *socket,
+                                   bool end);
+/* Looks at the sockets of `pinned`, when it is time. */
+void weir__readiness_pins_look(struct weir__readiness *engine);
+/* Tells of all pins that are due. From wait only, as it runs callbacks. */
+void weir__readiness_pins_release(struct weir__readiness *engine);
+
+/* Tells the poller what to look for. Fails at most for a socket that it does not have yet. In readiness.c. */
+int weir__readiness_interest_update(struct weir__readiness *engine, struct weir__socket *socket);
+/* Before a socket is to be looked at though the poller says nothing. In readiness.c. */
+void weir__readiness_look_soon(struct weir__readiness *engine);
 
 /* The parts of struct weir__engine_ops that do not depend on the poller. */
 void weir__readiness_submit(struct weir__engine *engine, struct weir__op *op);

@@ -198,6 +198,7 @@ static void op_complete(struct sim *sim, struct weir__op *op,
         assert(*role_of(op) == op);
         *role_of(op) = NULL;
         op->in_flight = false;
+        weir__sim_pin_completed(sim, op);
     }
     op->complete(op, completion);
 }
@@ -381,6 +382,8 @@ static int64_t plain_take(struct sim *sim, struct weir__op *op, uint64_t room, u
     int64_t taken = is_file ? send_file_take(sim, op, room) : send_take(sim, op, room);
     if (taken > 0 && (flags & WEIR__SEND_STAMP) && socket->stamps)
         weir__sim_flow_wish(socket->out);
+    if (taken > 0)
+        weir__sim_pin_taken(sim, op, (uint64_t)taken);
     return taken;
 }
 
@@ -505,6 +508,7 @@ static void sim_submit(struct weir__engine *engine, struct weir__op *op)
 
     assert(!op->in_flight);
     assert(*role_of(op) == NULL);
+    assert(!weir__sim_socket_of(op->socket)->aborted);
     assert(op->kind != WEIR__OP_SEND ||
            (op->send.part_count > 0 && op->send.part_count <= WEIR__SEND_PARTS_MAX));
     weir__sim_grow((void **)&sim->ops, sim->op_count, &sim->op_capacity, sizeof(*sim->ops));
@@ -514,6 +518,7 @@ static void sim_submit(struct weir__engine *engine, struct weir__op *op)
     op->in_flight = true;
     weir__sim_trace(sim, "s%u submit %s", weir__sim_socket_of(op->socket)->number,
                     op_names[op->kind]);
+    weir__sim_pin_submitted(sim, op);
     if (op->kind == WEIR__OP_CONNECT)
         weir__sim_connect(sim, weir__sim_socket_of(op->socket), op->connect.address);
     op_defer(sim, op);
@@ -546,7 +551,10 @@ static int sim_wait(struct weir__engine *engine, uint64_t timeout_ns)
             return WEIR_EIO;
         }
         events_run(sim);
-        bool done = ops_try(sim);
+        bool pins_first = weir__sim_fault(sim, sim->options.shuffle);
+        bool done = pins_first && weir__sim_pins_release(sim);
+        done |= ops_try(sim);
+        done |= weir__sim_pins_release(sim);
         if (done)
             sim->now_ns += weir__sim_between(sim, 1, SIM_WORK_NS_MAX);
         if (__atomic_exchange_n(&sim->woken, 0, __ATOMIC_ACQ_REL) || done || timeout_ns == 0)
@@ -582,98 +590,6 @@ static int64_t sim_wall_offset_ns(struct weir__engine *engine)
 }
 
 /* The engine itself */
-
-void weir__sim_options_init(struct weir__sim_options *options, uint64_t seed)
-{
-    *options = (struct weir__sim_options){
-        .seed = seed,
-        .steps_max = UINT64_MAX,
-        .delay_ns_min = 1000,
-        .delay_ns_max = 1000,
-        .bandwidth_min = 1000000000,
-        .bandwidth_max = 1000000000,
-        .segment_bytes_min = 65536,
-        .segment_bytes_max = 65536,
-        .window_bytes_min = 1 << 30,
-        .window_bytes_max = 1 << 30,
-        .send_buffer_min = 1 << 18,
-        .send_buffer_max = 1 << 18,
-        .receive_buffer_min = 1 << 18,
-        .receive_buffer_max = 1 << 18,
-        .timeout_ns = 20000000000,
-        .receive_bytes = 16384,
-        .handles_max = 65536,
-        .info = true,
-        .stamps = true,
-        .defer_ns_max = 1,
-        .stamp_late_ns_max = 1,
-        .stamp_queue_max = 157, /* what 128 KiB of SO_RCVBUF held */
-        .fault_ns_max = 1,
-    };
-}
-
-/* The fault is absent in half of the seeds, so that what others do shows unmixed. */
-static unsigned draw_chance(struct sim *sim, unsigned per_mille_max)
-{
-    return weir__sim_chance(sim, 500) ? 0 : (unsigned)weir__sim_between(sim, 1, per_mille_max);
-}
-
-/* A number whose magnitude is uniform: as many draws below 1,000 as between 10^6 and 10^9. */
-static uint64_t draw_magnitude(struct sim *sim, uint64_t low, uint64_t high)
-{
-    uint64_t top = high;
-    while (top / 2 >= low && weir__sim_chance(sim, 700))
-        top /= 2;
-    return weir__sim_between(sim, low, top);
-}
-
-void weir__sim_options_draw(struct weir__sim_options *options, uint64_t seed)
-{
-    struct sim sim = {.random_state = seed ^ 0x776569726472u};
-
-    weir__sim_options_init(options, seed);
-    options->delay_ns_min = 1000;
-    options->delay_ns_max = draw_magnitude(&sim, 1000, 300000000);
-    options->bandwidth_min = draw_magnitude(&sim, 100000, 1000000000);
-    options->bandwidth_max = draw_magnitude(&sim, options->bandwidth_min, 10000000000);
-    options->send_latency_ns_max = draw_magnitude(&sim, 1, 2000000);
-    options->segment_bytes_min = (uint32_t)draw_magnitude(&sim, 1000, 65536);
-    options->segment_bytes_max =
-        (uint32_t)weir__sim_between(&sim, options->segment_bytes_min, 65536);
-    options->window_bytes_min = (uint32_t)draw_magnitude(&sim, 14600, 1 << 24);
-    options->window_bytes_max = 1 << 25;
-    options->loss = draw_chance(&sim, 100);
-    options->send_buffer_min = (uint32_t)draw_magnitude(&sim, 4096, 1 << 20);
-    options->send_buffer_max = 1 << 20;
-    options->receive_buffer_min = (uint32_t)draw_magnitude(&sim, 4096, 1 << 20);
-    options->receive_buffer_max = 1 << 20;
-    options->ack_delay_ns_max = weir__sim_chance(&sim, 500) ? 0 : 40 * SIM_MSEC_NS;
-    options->timeout_ns = weir__sim_between(&sim, 2000, 20000) * SIM_MSEC_NS;
-    options->receive_bytes = (uint32_t)draw_magnitude(&sim, 1024, 65536);
-    if (weir__sim_chance(&sim, 100))
-        options->handles_max = (uint32_t)weir__sim_between(&sim, 2, 10);
-    options->info = !weir__sim_chance(&sim, 200);
-    options->info_counts_fin = weir__sim_chance(&sim, 500);
-    options->stamps = !weir__sim_chance(&sim, 200);
-    options->short_send = draw_chance(&sim, 500);
-    options->short_receive = draw_chance(&sim, 500);
-    options->defer = draw_chance(&sim, 500);
-    options->send_late = draw_chance(&sim, 500);
-    options->defer_ns_max = draw_magnitude(&sim, 1000, 20 * SIM_MSEC_NS);
-    options->shuffle = draw_chance(&sim, 1000);
-    options->stamp_loss = draw_chance(&sim, 1000);
-    options->stamp_coalesce = draw_chance(&sim, 1000);
-    options->stamp_late = draw_chance(&sim, 1000);
-    options->stamp_late_ns_max = draw_magnitude(&sim, 1000, 500 * SIM_MSEC_NS);
-    options->stamp_queue_max = (uint32_t)draw_magnitude(&sim, 1, 200);
-    options->send_enobufs = draw_chance(&sim, 50);
-    options->accept_emfile = draw_chance(&sim, 300);
-    options->open_emfile = draw_chance(&sim, 100);
-    options->connect_silence = draw_chance(&sim, 100);
-    options->connection_reset = draw_chance(&sim, 500);
-    options->connection_silence = draw_chance(&sim, 300);
-    options->fault_ns_max = draw_magnitude(&sim, SIM_MSEC_NS, 5000 * (uint64_t)SIM_MSEC_NS);
-}
 
 int weir__sim_new(const struct weir__sim_options *options, struct weir__engine **engine)
 {
@@ -714,6 +630,8 @@ static void sim_close(struct weir__engine *engine)
     struct sim *sim = sim_of(engine);
 
     assert(sim->op_count == 0);
+    assert(sim->pin_count == 0);
+    assert(sim->region_count == 0);
     for (size_t index = 0; index < sim->socket_count; index++)
         weir__sim_socket_free(sim->sockets[index]);
     for (size_t index = 0; index < sim->flow_count; index++)
@@ -721,6 +639,8 @@ static void sim_close(struct weir__engine *engine)
     free(sim->events);
     free(sim->ops);
     free(sim->round);
+    free(sim->pins);
+    free(sim->regions);
     free(sim->handles);
     free(sim->sockets);
     free(sim->flows);
@@ -761,11 +681,15 @@ const struct weir__engine_ops weir__sim_engine = {
     .socket_shutdown = weir__sim_socket_shutdown,
     .socket_close = weir__sim_socket_close,
     .socket_reset = weir__sim_socket_reset,
+    .socket_abort = weir__sim_socket_abort,
     .socket_info = weir__sim_socket_info,
     .socket_unacked = weir__sim_socket_unacked,
     .socket_tls_attach = weir__sim_socket_tls_attach,
     .socket_tls_sequence = weir__sim_socket_tls_sequence,
     .tls_can_rekey = weir__sim_tls_can_rekey,
+    .can_zerocopy = weir__sim_can_zerocopy,
+    .memory_register = weir__sim_memory_register,
+    .memory_unregister = weir__sim_memory_unregister,
     .file_read = weir__sim_file_read,
     .socket_local = weir__sim_socket_local,
     .socket_peer = weir__sim_socket_peer,

@@ -73,6 +73,18 @@ struct weir__sim_options {
     unsigned connection_silence; /* from a random time on, one way or both ways */
     uint64_t fault_ns_max;       /* when: at most so long after the connection was made */
 
+    /* Zero copy. */
+    bool zerocopy;          /* can_zerocopy */
+    unsigned copies;        /* of a direction of a connection: its route has no zero copy */
+    unsigned copies_change; /* ... at some time within its first MiB that changes */
+    unsigned pin_refused;
+    uint64_t pinned_bytes_max; /* more is refused: RLIMIT_MEMLOCK */
+    uint32_t pins_max; /* of one socket, notices not read counted: more is refused, by optmem_max */
+    unsigned notice_late;
+    uint64_t notice_late_ns_max;
+    unsigned notice_coalesce; /* a notice waits for that of a later send */
+    unsigned register_refused;
+
     /* Kernel TLS, with this library's ciphers; NULL = there is none. */
     const struct weir__tls_vendor *tls;
     unsigned tls_tx_ciphers, tls_rx_ciphers; /* 1 << enum weir__tls_cipher each */
@@ -133,6 +145,12 @@ uint64_t weir__sim_flow_acked(const struct weir__sim_flow *flow);
 uint64_t weir__sim_flow_sent_ns(const struct weir__sim_flow *flow, uint64_t end);
 uint64_t weir__sim_flow_arrived_ns(const struct weir__sim_flow *flow, uint64_t end);
 uint64_t weir__sim_flow_acked_ns(const struct weir__sim_flow *flow, uint64_t end);
+
+/*
+ * How those of the bytes from `start` to `end` that were accepted went: bits of 1 << enum weir__pin_result, of which
+ * REFUSED stands for what had no pin, too.
+ */
+unsigned weir__sim_flow_pinned(const struct weir__sim_flow *flow, uint64_t start, uint64_t end);
 
 /* Faults on demand, from this moment on. Silence: nothing of this flow arrives any more, ever. */
 void weir__sim_flow_silence(struct weir__engine *engine, const struct weir__sim_flow *flow);

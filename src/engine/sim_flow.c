@@ -18,6 +18,8 @@
 #define SIM_VIRTUAL_BUFFER_BYTES  (512u << 20)
 /* Bytes per second. As on a real link, 2 GiB take far longer than a stamp waits to be read. */
 #define SIM_VIRTUAL_BANDWIDTH 10000000000u
+/* Where what becomes of pinned bytes changes, at the latest. */
+#define SIM_CHANGE_BYTES_MAX (1u << 20)
 /* Every second segment is acknowledged at once (RFC 9293, 3.8.6.3). */
 #define SIM_SEGMENTS_PER_ACK 2
 
@@ -43,6 +45,10 @@ static struct weir__sim_flow *flow_new(struct sim *sim, struct sim_socket *from,
     flow->receive_buffer =
         (uint32_t)weir__sim_between(sim, options->receive_buffer_min, options->receive_buffer_max);
     flow->edge = options->virtual_bytes + flow->receive_buffer;
+    flow->copies = weir__sim_chance(sim, options->copies);
+    flow->copies_until = UINT64_MAX;
+    if (weir__sim_chance(sim, options->copies_change))
+        flow->copies_until = weir__sim_between(sim, 1, SIM_CHANGE_BYTES_MAX);
     weir__sim_grow((void **)&sim->flows, sim->flow_count, &sim->flow_capacity, sizeof(*sim->flows));
     sim->flows[sim->flow_count++] = flow;
     return flow;
@@ -62,6 +68,7 @@ void weir__sim_flow_free(struct weir__sim_flow *flow)
 {
     free(flow->ring);
     free(flow->wishes);
+    free(flow->pinned);
     free(flow->departures.marks);
     free(flow->arrivals.marks);
     free(flow->acks.marks);
@@ -294,17 +301,24 @@ static void segment_send(struct sim *sim, struct weir__sim_flow *flow)
         return;
     uint64_t end = segment_end(sim, flow);
     bool is_virtual = flow->sent < sim->options.virtual_bytes;
-    uint64_t length = end - flow->sent;
+    uint64_t start = flow->sent, length = end - start;
     uint64_t bandwidth = is_virtual ? SIM_VIRTUAL_BANDWIDTH : flow->bandwidth;
     flow->link_free_ns = sim->now_ns + length * 1000000000u / bandwidth;
     flow->sent = end;
     if (length > 0)
         marks_add(sim, &flow->departures, end);
+    weir__sim_pins_transmit(sim, flow, start, end, false);
     bool fin = flow->fin_wanted && end == flow->accepted;
     flow->fin_sent |= fin;
     stamps_sent(sim, flow, end);
 
-    uint64_t at_ns = flow->link_free_ns + flow->delay_ns + loss_delay_ns(sim, flow);
+    uint64_t lost_ns = loss_delay_ns(sim, flow);
+    if (lost_ns > 0)
+        weir__sim_schedule(
+            sim, flow->link_free_ns + lost_ns,
+            (struct sim_event){
+                .kind = SIM_EVENT_RESEND, .flow = flow, .start = start, .value = end});
+    uint64_t at_ns = flow->link_free_ns + flow->delay_ns + lost_ns;
     if (at_ns < flow->arrival_last_ns)
         at_ns = flow->arrival_last_ns;
     flow->arrival_last_ns = at_ns;
@@ -448,6 +462,10 @@ void weir__sim_flow_event(struct sim *sim, const struct sim_event *event)
     switch (event->kind) {
     case SIM_EVENT_SEND:
         segment_send(sim, flow);
+        break;
+    case SIM_EVENT_RESEND:
+        if (!flow->stopped)
+            weir__sim_pins_transmit(sim, flow, event->start, event->value, true);
         break;
     case SIM_EVENT_ARRIVE:
         segment_arrive(sim, flow, event);

@@ -2,7 +2,7 @@
 #ifndef WEIR_ENGINE_SIM_INTERNAL_H
 #define WEIR_ENGINE_SIM_INTERNAL_H
 
-/* What the sim engine's sources share: sim.c (operations, time), sim_socket.c, sim_flow.c (TCP), sim_tls.c. */
+/* What the sim engine's sources share: sim.c (operations, time), sim_socket.c, sim_flow.c (TCP), sim_pin.c (zero copy), sim_tls.c. */
 
 #include "engine/sim.h"
 
@@ -18,6 +18,7 @@ enum sim_event_kind {
     SIM_EVENT_ESTABLISHED,
     SIM_EVENT_CONNECT_TIMEOUT,
     SIM_EVENT_SEND,
+    SIM_EVENT_RESEND,
     SIM_EVENT_ARRIVE,
     SIM_EVENT_DELAYED_ACK,
     SIM_EVENT_ACK,
@@ -36,7 +37,8 @@ struct sim_event {
     enum sim_event_kind kind;
     struct sim_socket *socket;
     struct weir__sim_flow *flow;
-    uint64_t value; /* ARRIVE, ACK: the offset */
+    uint64_t value; /* RESEND, ARRIVE, ACK: the offset */
+    uint64_t start; /* RESEND: of the segment */
     uint64_t edge;  /* ACK: the receive window's end */
     bool fin;       /* ARRIVE, ACK */
 };
@@ -50,6 +52,12 @@ struct sim_mark {
 struct sim_marks {
     struct sim_mark *marks;
     size_t count, capacity;
+};
+
+/* Bytes that had a pin, and what became of it. */
+struct sim_pinned {
+    uint64_t start, end;
+    enum weir__pin_result result;
 };
 
 struct sim_stamp {
@@ -80,12 +88,17 @@ struct weir__sim_flow {
     uint32_t segment_bytes, window_bytes, send_buffer, receive_buffer;
     uint64_t link_free_ns, arrival_last_ns, ack_last_ns, progress_ns;
     uint32_t retransmits;
+    bool copies; /* what is pinned is copied on its way ... */
+    uint64_t
+        copies_until; /* ... or is not, before this offset, and the other way round from it on */
 
     uint8_t *ring; /* the bytes from max(read, virtual_bytes) to accepted, at offset % ring_bytes */
     uint64_t ring_bytes;
     struct sim_stamp_wish *wishes;
     size_t wish_count, wish_capacity;
     struct sim_marks departures, arrivals, acks;
+    struct sim_pinned *pinned;
+    size_t pinned_count, pinned_capacity;
 };
 
 enum sim_state {
@@ -102,6 +115,7 @@ struct sim_socket {
     enum sim_state state;
     int error;
     bool closed;   /* the program has closed it; the kernel may still be sending */
+    bool aborted;  /* no operation may follow */
     bool prepared; /* receive and transmit stamps are wanted */
     bool stamps;
     uint64_t established_ns;
@@ -117,6 +131,14 @@ struct sim_socket {
     bool share_port;
     struct sim_socket **backlog;
     size_t backlog_count, backlog_capacity;
+};
+
+/* A pin that a SEND brought, from submit until it is released. */
+struct sim_pin;
+
+struct sim_region {
+    const uint8_t *memory;
+    size_t bytes;
 };
 
 struct sim {
@@ -140,6 +162,10 @@ struct sim {
     size_t socket_count, socket_capacity;
     struct weir__sim_flow **flows;
     size_t flow_count, flow_capacity;
+    struct sim_pin **pins; /* held */
+    size_t pin_count, pin_capacity;
+    struct sim_region *regions; /* registered memory */
+    size_t region_count, region_capacity;
     uint8_t *chunk; /* receive_bytes */
     uint8_t *zeros; /* the same, what has no content */
 };
@@ -178,6 +204,7 @@ void weir__sim_socket_prepare(struct weir__engine *engine, struct weir__socket *
 int weir__sim_socket_shutdown(struct weir__engine *engine, struct weir__socket *socket);
 void weir__sim_socket_close(struct weir__engine *engine, struct weir__socket *socket);
 void weir__sim_socket_reset(struct weir__engine *engine, struct weir__socket *socket);
+void weir__sim_socket_abort(struct weir__engine *engine, struct weir__socket *socket);
 int weir__sim_socket_unacked(struct weir__engine *engine, struct weir__socket *socket,
                              uint64_t *bytes);
 int weir__sim_socket_info(struct weir__engine *engine, struct weir__socket *socket,
@@ -214,6 +241,20 @@ void weir__sim_flow_send_rst(struct sim *sim, struct weir__sim_flow *flow);
 void weir__sim_flow_event(struct sim *sim, const struct sim_event *event);
 /* Forgets the bytes; nobody can read them any more. */
 void weir__sim_flow_drop_bytes(struct weir__sim_flow *flow);
+
+/* sim_pin.c */
+/* The operation was submitted, has taken `bytes`, is about to be completed; none has to have a pin. */
+void weir__sim_pin_submitted(struct sim *sim, struct weir__op *op);
+void weir__sim_pin_taken(struct sim *sim, struct weir__op *op, uint64_t bytes);
+void weir__sim_pin_completed(struct sim *sim, struct weir__op *op);
+/* The device reads the bytes from `start` to `end` where they lie, for the first time or `again`. */
+void weir__sim_pins_transmit(struct sim *sim, struct weir__sim_flow *flow, uint64_t start,
+                             uint64_t end, bool again);
+/* Releases what can be. Returns whether there was any. */
+bool weir__sim_pins_release(struct sim *sim);
+bool weir__sim_can_zerocopy(struct weir__engine *engine);
+int weir__sim_memory_register(struct weir__engine *engine, void *memory, size_t bytes);
+void weir__sim_memory_unregister(struct weir__engine *engine, void *memory);
 
 /* sim_tls.c */
 void weir__sim_tls_free(struct sim_tls *tls);

@@ -159,6 +159,7 @@ static void handle_release(struct sim *sim, struct weir__socket *socket)
     assert(!socket->reader);
     assert(!socket->writer);
     assert(!socket->watcher);
+    assert(socket->pins == 0);
     assert(sim->handles[sim_socket->handle] == sim_socket);
     sim->handles[sim_socket->handle] = NULL;
     sim->handle_count--;
@@ -457,6 +458,21 @@ void weir__sim_socket_reset(struct weir__engine *engine, struct weir__socket *so
     if (sim_socket->state == SIM_CONNECTED)
         weir__sim_flow_send_rst(sim, sim_socket->out);
     weir__sim_socket_die(sim, sim_socket, WEIR_EABORTED);
+}
+
+void weir__sim_socket_abort(struct weir__engine *engine, struct weir__socket *socket)
+{
+    struct sim *sim = (struct sim *)engine;
+    struct sim_socket *sim_socket = weir__sim_socket_of(socket);
+
+    assert(!socket->reader);
+    assert(!socket->writer);
+    assert(!socket->watcher);
+    weir__sim_trace(sim, "s%u abort", sim_socket->number);
+    if (sim_socket->state == SIM_CONNECTED)
+        weir__sim_flow_send_rst(sim, sim_socket->out);
+    weir__sim_socket_die(sim, sim_socket, WEIR_EABORTED);
+    sim_socket->aborted = true;
 }
 
 int weir__sim_socket_info(struct weir__engine *engine, struct weir__socket *socket,

@@ -78,7 +78,7 @@ static int keys_set(struct sim *sim, struct weir__tls_protector *protector,
         return WEIR_ENOTSUP;
     if (is_on(protector) && (keys->version == WEIR__TLS_1_2 || !sim->options.tls_rekey))
         return WEIR_ENOTSUP;
-    int error = weir__tls_protector_init(&next, sim->options.tls, keys, seal);
+    int error = weir__tls_protector_init(&next, &sim->options.tls->ciphers, keys, seal);
     if (error)
         return error;
     weir__tls_protector_dispose(protector);

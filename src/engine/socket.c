@@ -192,15 +192,34 @@ int weir__socket_peer(struct weir__engine *engine, const struct weir__socket *so
     return socket_name(socket->handle, getpeername, address);
 }
 
+void weir__descriptor_close_resets(int descriptor)
+{
+    struct linger linger = {.l_onoff = 1, .l_linger = 0};
+    (void)setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
 void weir__descriptor_close(int descriptor, bool reset)
 {
-    if (reset) {
-        struct linger linger = {.l_onoff = 1, .l_linger = 0};
-        (void)setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
-    }
+    if (reset)
+        weir__descriptor_close_resets(descriptor);
     /* Even after EINTR the descriptor is gone on Linux, and may be gone elsewhere: never a second
      * try. */
     (void)close(descriptor);
+}
+
+int weir__memory_not_registered(struct weir__engine *engine, void *memory, size_t bytes)
+{
+    (void)engine;
+    (void)memory;
+    (void)bytes;
+    return WEIR_ENOTSUP;
+}
+
+void weir__memory_never_registered(struct weir__engine *engine, void *memory)
+{
+    (void)engine;
+    (void)memory;
+    assert(false);
 }
 
 int64_t weir__file_read(struct weir__engine *engine, int file, uint64_t offset, void *data,

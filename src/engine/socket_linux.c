@@ -6,6 +6,7 @@
 
 #include "engine/ktls.h"
 
+#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <linux/errqueue.h>
@@ -14,19 +15,18 @@
 #include <linux/tcp.h>
 #include <linux/tls.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
+#include <unistd.h>
 
 #include <weir/error.h>
 
 #define NS_PER_SECOND INT64_C(1000000000)
-
-/* Smaller and larger pieces both cost more processor time for each byte. */
-#define SEND_FILE_PIECE_BYTES (64u << 10)
 
 /* Linux 6.2 and newer; the headers of Debian 12 do not have it. */
 #define STAMP_OPT_ID_TCP (1u << 16)
@@ -39,9 +39,9 @@
 #define ACCEPT_SKIPS_MAX 64
 
 /* One read of the error queue: the stamps of eight writes. */
-#define STAMPS_PER_CALL 16
+#define NOTICES_PER_CALL 16
 /* A stamp, and IP_RECVERR or IPV6_RECVERR with the address of the offender. */
-#define STAMP_CONTROL_BYTES                                                                        \
+#define NOTICE_CONTROL_BYTES                                                                       \
     (CMSG_SPACE(sizeof(struct scm_timestamping)) +                                                 \
      CMSG_SPACE(sizeof(struct sock_extended_err) + sizeof(struct sockaddr_in6)))
 
@@ -261,11 +261,16 @@ int64_t weir__socket_send(struct weir__socket *socket, const struct iovec *parts
     _Alignas(struct cmsghdr) char control[WEIR__SEND_CONTROL_BYTES];
     struct msghdr message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = part_count};
     int send_flags = weir__send_prepare(socket, flags, record_type, &message, control);
+    bool zerocopy = flags & WEIR__SEND_ZEROCOPY;
     ssize_t length;
 
+    if (zerocopy)
+        send_flags |= MSG_ZEROCOPY;
     do
         length = sendmsg(socket->handle, &message, send_flags | MSG_DONTWAIT);
     while (length < 0 && errno == EINTR);
+    if (length < 0 && zerocopy && (errno == ENOBUFS || errno == ENOMEM))
+        return WEIR__REFUSED;
     if (length < 0)
         return errno == EAGAIN ? WEIR__WOULD_BLOCK : weir__ktls_send_failed(socket, errno);
     socket->tls.wire += (uint64_t)length;
@@ -303,7 +308,7 @@ static int64_t send_file_piece(struct weir__socket *socket, int file, uint64_t o
 }
 
 int64_t weir__socket_send_file(struct weir__socket *socket, int file, uint64_t offset,
-                               uint64_t length, unsigned flags)
+                               uint64_t length, size_t piece, unsigned flags)
 {
     uint64_t bytes = length < WEIR__SEND_FILE_BYTES_MAX ? length : WEIR__SEND_FILE_BYTES_MAX;
     uint64_t taken = 0;
@@ -313,7 +318,7 @@ int64_t weir__socket_send_file(struct weir__socket *socket, int file, uint64_t o
     ignore_sigpipe_once();
     while (taken < bytes) {
         uint64_t left = bytes - taken;
-        size_t size = left < SEND_FILE_PIECE_BYTES ? (size_t)left : SEND_FILE_PIECE_BYTES;
+        size_t size = piece == 0 || left < piece ? (size_t)left : piece;
         /* sendfile takes no cmsg either: the bits are set on the socket, for the last piece alone.
          * The keys' base stays, since OPT_ID is never cleared. */
         stamp_all(socket, (flags & WEIR__SEND_STAMP) && socket->stamps && size == left);
@@ -327,7 +332,19 @@ int64_t weir__socket_send_file(struct weir__socket *socket, int file, uint64_t o
     return taken > 0 ? (int64_t)taken : result;
 }
 
-bool weir__stamp_read(struct msghdr *message, int64_t wall_offset_ns, struct weir__stamp *stamp)
+static bool stamp_read(const struct sock_extended_err *error, const struct timespec *time,
+                       int64_t wall_offset_ns, struct weir__stamp *stamp)
+{
+    if (error->ee_errno != ENOMSG || time->tv_sec == 0 ||
+        (error->ee_info != SCM_TSTAMP_SND && error->ee_info != SCM_TSTAMP_ACK))
+        return false;
+    stamp->kind = error->ee_info == SCM_TSTAMP_ACK ? WEIR__STAMP_ACKED : WEIR__STAMP_SENT;
+    stamp->key = error->ee_data;
+    stamp->at_ns = stamp_ns(time, wall_offset_ns);
+    return true;
+}
+
+bool weir__notice_read(struct msghdr *message, int64_t wall_offset_ns, struct weir__notice *notice)
 {
     struct scm_timestamping time = {0};
     struct sock_extended_err error = {0};
@@ -339,23 +356,25 @@ bool weir__stamp_read(struct msghdr *message, int64_t wall_offset_ns, struct wei
                  (c->cmsg_level == SOL_IPV6 && c->cmsg_type == IPV6_RECVERR))
             memcpy(&error, CMSG_DATA(c), sizeof(error));
     }
-    if (error.ee_origin != SO_EE_ORIGIN_TIMESTAMPING || error.ee_errno != ENOMSG ||
-        time.ts[0].tv_sec == 0)
+    if (error.ee_origin == SO_EE_ORIGIN_TIMESTAMPING) {
+        notice->kind = WEIR__NOTICE_STAMP;
+        return stamp_read(&error, &time.ts[0], wall_offset_ns, &notice->stamp);
+    }
+    if (error.ee_origin != SO_EE_ORIGIN_ZEROCOPY || error.ee_errno != 0)
         return false;
-    if (error.ee_info != SCM_TSTAMP_SND && error.ee_info != SCM_TSTAMP_ACK)
-        return false;
-    stamp->kind = error.ee_info == SCM_TSTAMP_ACK ? WEIR__STAMP_ACKED : WEIR__STAMP_SENT;
-    stamp->key = error.ee_data;
-    stamp->at_ns = stamp_ns(&time.ts[0], wall_offset_ns);
+    notice->kind = WEIR__NOTICE_ZEROCOPY;
+    notice->sends.first = error.ee_info;
+    notice->sends.last = error.ee_data;
+    notice->sends.copied = error.ee_code & SO_EE_CODE_ZEROCOPY_COPIED;
     return true;
 }
 
-/* Returns how many messages the queue gave, at most `count`; of those, `*stamped` were stamps. */
-static unsigned stamps_take(int descriptor, struct weir__stamp *stamps, unsigned count,
-                            unsigned *stamped)
+/* Returns how many messages the queue gave, at most `count`; of those, `*taken` were notices. */
+static unsigned notices_take(int descriptor, struct weir__notice *notices, unsigned count,
+                             unsigned *taken)
 {
-    _Alignas(struct cmsghdr) char control[STAMPS_PER_CALL][STAMP_CONTROL_BYTES];
-    struct mmsghdr messages[STAMPS_PER_CALL];
+    _Alignas(struct cmsghdr) char control[NOTICES_PER_CALL][NOTICE_CONTROL_BYTES];
+    struct mmsghdr messages[NOTICES_PER_CALL];
 
     memset(messages, 0, sizeof(messages[0]) * count);
     for (unsigned i = 0; i < count; i++) {
@@ -367,21 +386,108 @@ static unsigned stamps_take(int descriptor, struct weir__stamp *stamps, unsigned
         return 0;
     int64_t offset = weir__clock_wall_offset_ns(NULL);
     for (int i = 0; i < got; i++) {
-        if (weir__stamp_read(&messages[i].msg_hdr, offset, &stamps[*stamped]))
-            (*stamped)++;
+        if (weir__notice_read(&messages[i].msg_hdr, offset, &notices[*taken]))
+            (*taken)++;
     }
     return (unsigned)got;
 }
 
-unsigned weir__descriptor_stamps(int descriptor, struct weir__stamp *stamps, unsigned count)
+unsigned weir__descriptor_notices(int descriptor, struct weir__notice *notices, unsigned count)
 {
-    unsigned stamped = 0;
+    unsigned taken = 0;
 
-    while (stamped < count) {
-        unsigned room = count - stamped;
-        unsigned asked = room < STAMPS_PER_CALL ? room : STAMPS_PER_CALL;
-        if (stamps_take(descriptor, stamps, asked, &stamped) < asked)
+    while (taken < count) {
+        unsigned room = count - taken;
+        unsigned asked = room < NOTICES_PER_CALL ? room : NOTICES_PER_CALL;
+        if (notices_take(descriptor, notices, asked, &taken) < asked)
             break;
     }
-    return stamped;
+    return taken;
+}
+
+bool weir__descriptor_zerocopy(int descriptor)
+{
+    const int on = 1;
+    return setsockopt(descriptor, SOL_SOCKET, SO_ZEROCOPY, &on, sizeof(on)) == 0;
+}
+
+/*
+ * connect(2) to AF_UNSPEC is tcp_disconnect: a RST, and all that waits to be sent is freed now, not at the close,
+ * so that the error queue, which only the close empties, tells of it. With kernel TLS there is no such call; then
+ * the peer learns it at the close.
+ */
+void weir__socket_abort(struct weir__engine *engine, struct weir__socket *socket)
+{
+    const struct sockaddr nobody = {.sa_family = AF_UNSPEC};
+
+    (void)engine;
+    weir__descriptor_close_resets(socket->handle);
+    if (connect(socket->handle, &nobody, sizeof(nobody)) != 0)
+        (void)shutdown(socket->handle, SHUT_RDWR);
+}
+
+bool weir__descriptor_pair(int pair[2])
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof(address);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool ready;
+
+    pair[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    pair[1] = -1;
+    ready = listener >= 0 && pair[0] >= 0 &&
+            bind(listener, (struct sockaddr *)&address, length) == 0 && listen(listener, 1) == 0 &&
+            getsockname(listener, (struct sockaddr *)&address, &length) == 0 &&
+            connect(pair[0], (struct sockaddr *)&address, length) == 0;
+    if (ready)
+        pair[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    if (listener >= 0)
+        (void)close(listener);
+    if (pair[0] >= 0 && pair[1] < 0)
+        (void)close(pair[0]);
+    if (pair[1] < 0)
+        pair[0] = -1;
+    return pair[1] >= 0;
+}
+
+/* Whether a send by zero copy is taken, and its notice comes; `*known`: there was a connection to try it on. */
+static bool zerocopy_try(bool *known)
+{
+    enum { NOTICE_WAIT_MS = 1000 }; /* loopback brings it at once */
+    static const char byte;
+    struct weir__socket socket = {.handle = -1};
+    struct weir__notice notice = {.kind = WEIR__NOTICE_STAMP};
+    const struct iovec part = {.iov_base = (void *)(uintptr_t)&byte, .iov_len = 1};
+    int pair[2];
+
+    *known = weir__descriptor_pair(pair);
+    if (!*known)
+        return false;
+    struct pollfd errors = {.fd = pair[0]};
+    socket.handle = pair[0];
+    bool can = weir__descriptor_zerocopy(pair[0]) &&
+               weir__socket_send(&socket, &part, 1, WEIR__SEND_ZEROCOPY, 0) == 1 &&
+               poll(&errors, 1, NOTICE_WAIT_MS) == 1 &&
+               weir__descriptor_notices(pair[0], &notice, 1) == 1 &&
+               notice.kind == WEIR__NOTICE_ZEROCOPY;
+    (void)close(pair[0]);
+    (void)close(pair[1]);
+    return can;
+}
+
+bool weir__can_zerocopy(struct weir__engine *engine)
+{
+    enum { UNKNOWN, NO, YES };
+    /* Threads that try at the same time find the same. */
+    static atomic_int answer = UNKNOWN;
+    int now = atomic_load_explicit(&answer, memory_order_relaxed);
+    bool known;
+
+    (void)engine;
+    if (now == UNKNOWN) {
+        now = zerocopy_try(&known) ? YES : NO;
+        if (known)
+            atomic_store_explicit(&answer, now, memory_order_relaxed);
+    }
+    return now == YES;
 }

@@ -175,12 +175,13 @@ static int64_t send_file_piece(struct weir__socket *socket, int file, uint64_t o
 }
 
 int64_t weir__socket_send_file(struct weir__socket *socket, int file, uint64_t offset,
-                               uint64_t length, unsigned flags)
+                               uint64_t length, size_t piece, unsigned flags)
 {
     uint64_t bytes = length < WEIR__SEND_FILE_BYTES_MAX ? length : WEIR__SEND_FILE_BYTES_MAX;
     uint64_t taken = 0;
     int64_t result = WEIR__WOULD_BLOCK;
 
+    (void)piece;
     (void)flags;
     assert(length > 0);
     while (taken < bytes) {
@@ -194,10 +195,30 @@ int64_t weir__socket_send_file(struct weir__socket *socket, int file, uint64_t o
     return taken > 0 ? (int64_t)taken : result;
 }
 
-unsigned weir__descriptor_stamps(int descriptor, struct weir__stamp *stamps, unsigned count)
+unsigned weir__descriptor_notices(int descriptor, struct weir__notice *notices, unsigned count)
 {
     (void)descriptor;
-    (void)stamps;
+    (void)notices;
     (void)count;
     return 0;
+}
+
+bool weir__descriptor_zerocopy(int descriptor)
+{
+    (void)descriptor;
+    return false;
+}
+
+bool weir__can_zerocopy(struct weir__engine *engine)
+{
+    (void)engine;
+    return false;
+}
+
+/* The peer learns it at the close: POSIX has no call that sends a RST before. No pin waits for it here. */
+void weir__socket_abort(struct weir__engine *engine, struct weir__socket *socket)
+{
+    (void)engine;
+    weir__descriptor_close_resets(socket->handle);
+    (void)shutdown(socket->handle, SHUT_RDWR);
 }

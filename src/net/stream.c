@@ -303,8 +303,7 @@ static void abort_connection(struct weir_stream *stream)
 {
     if (stream->aborted)
         return;
-    /* The counts go with the connection. */
-    weir__stream_count(stream);
+    weir__stream_keep_counts(stream);
     stream->aborted = true;
     stream->engine->ops->socket_abort(stream->engine, &stream->socket);
 }

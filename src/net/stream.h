@@ -85,9 +85,9 @@ struct weir_stream {
     uint32_t queue_writes_max;
     uint32_t write_count; /* queued or in the ledger */
 
-    struct weir_timer check_timer; /* lost stamps, and a send that met a shortage */
-    unsigned checks;               /* TCP_INFO was asked so often since the last progress */
-    uint32_t rtt_us;
+    struct weir_timer check_timer;    /* lost stamps, and a send that met a shortage */
+    unsigned checks;                  /* TCP_INFO was asked so often since the last progress */
+    uint32_t rtt_us, retransmits;     /* when last counted, and when aborted */
     enum weir_delivery_source source; /* the best that is to be had here */
     uint64_t answer_due_ns;           /* the last write that waits was accepted; 0 = answered */
     uint64_t unstamped_end;           /* wire offset: a send up to here had no stamp */
@@ -116,7 +116,8 @@ struct weir_stream {
     bool dying;       /* see above */
     bool reset;       /* end with RST */
     bool aborted; /* the kernel was told to let go of what is pinned, and counts nothing any more */
-    bool send_short; /* of memory or kernel buffers: the check timer tries again */
+    bool counts_kept; /* ... but what it had counted by then is known */
+    bool send_short;  /* of memory or kernel buffers: the check timer tries again */
 };
 
 /* For the listener: takes `handle` over. NULL when memory is out; `handle` is then still the caller's. */
@@ -150,7 +151,7 @@ enum weir_send_reason weir__stream_memory_reason(struct weir_stream *stream, uin
 struct weir__pinned *weir__stream_pin(struct weir_stream *stream, uint64_t bytes);
 struct weir__pinned *weir__stream_pin_made(struct weir_stream *stream,
                                            const struct weir__transport_send *made);
-/* The send in flight has taken `bytes`. */
+/* The send that has ended took `bytes`, and the writes and the ledger know. */
 void weir__stream_pin_taken(struct weir_stream *stream, uint64_t bytes);
 
 /* ---- stream_delivery.c ---- */
@@ -176,6 +177,8 @@ void weir__stream_unpinned(struct weir_stream *stream, struct weir__write *write
 void weir__stream_answered(struct weir_stream *stream, uint64_t arrived_ns);
 /* Takes what the kernel knows into the ledger and tells the writes. False: it does not know. */
 bool weir__stream_count(struct weir_stream *stream);
+/* The connection is about to be aborted, and the kernel's counts go with it: has the last ones kept. */
+void weir__stream_keep_counts(struct weir_stream *stream);
 struct weir__pool *weir__stream_write_pool(struct weir_stream *stream);
 
 #endif

@@ -204,6 +204,18 @@ bool weir__stream_count(struct weir_stream *stream)
     return true;
 }
 
+void weir__stream_keep_counts(struct weir_stream *stream)
+{
+    struct weir_delivery_info info;
+
+    weir__stream_count(stream);
+    stream->counts_kept = weir_stream_delivery_info(stream, &info) == 0;
+    stream->rtt_us = info.rtt_us;
+    stream->retransmits = info.retransmits;
+    if (stream->counts_kept)
+        weir__ledger_reach(&stream->ledger, info.wire_bytes_acked, now_ns(stream));
+}
+
 /* Whether something in the works has no stamp to come. */
 static bool awaits_answer(const struct weir_stream *stream)
 {
@@ -391,7 +403,8 @@ int weir_stream_delivery_info(struct weir_stream *stream, struct weir_delivery_i
         info->wire_bytes_acked = stream->ledger.acked;
         info->bytes_acked = plain_at(stream, stream->ledger.acked);
         info->rtt_us = stream->rtt_us;
-        return 0;
+        info->retransmits = stream->retransmits;
+        return stream->counts_kept ? 0 : WEIR_ENOTSUP;
     }
     if (stream->opening ||
         stream->engine->ops->socket_info(stream->engine, &stream->socket, &socket_info) != 0)

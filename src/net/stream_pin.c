@@ -179,11 +179,30 @@ struct weir__pinned *weir__stream_pin_made(struct weir_stream *stream,
     return begin(pinned, made->length);
 }
 
+/* Writes of which the send took nothing are not pinned by it. */
+static void drop_untaken(struct weir_stream *stream, struct weir__pinned *pinned)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < pinned->write_count; i++) {
+        struct weir__write *write = pinned->writes[i];
+        if (write->taken > 0 && write->wire_start < stream->ledger.accepted)
+            pinned->writes[kept++] = write;
+        else
+            write->pins--;
+    }
+    pinned->write_count = (uint8_t)kept;
+}
+
 void weir__stream_pin_taken(struct weir_stream *stream, uint64_t bytes)
 {
-    if (stream->send_pinned)
-        count(stream->send_pinned, bytes);
+    struct weir__pinned *pinned = stream->send_pinned;
+
+    if (!pinned)
+        return;
     stream->send_pinned = NULL;
+    drop_untaken(stream, pinned);
+    count(pinned, bytes);
 }
 
 void weir_loop_send_info(const struct weir_loop *loop, struct weir_send_info *info)

@@ -115,7 +115,7 @@ static void note_sealed(struct weir_stream *stream, uint64_t taken_ns)
         write->ways |= (uint8_t)stream->send_ways;
     }
     write = write ? NULL : stream->queue.first;
-    if (write && write->taken > 0) {
+    if (write && write->taken > 0 && write->wire_start < stream->ledger.accepted) {
         note_first_byte(stream, write, taken_ns);
         write->ways |= (uint8_t)stream->send_ways;
     }
@@ -170,9 +170,9 @@ static void on_send(struct weir__op *op, const struct weir__completion *completi
         weir__pool_give(batch_pool(stream), stream->send_batch);
         stream->send_batch = NULL;
     }
-    weir__stream_pin_taken(stream, completion->result > 0 ? (uint64_t)completion->result : 0);
     if (completion->result > 0)
         take_sent_bytes(stream, (uint64_t)completion->result);
+    weir__stream_pin_taken(stream, completion->result > 0 ? (uint64_t)completion->result : 0);
 
     if (stream->dying)
         weir__stream_defer(stream);
@@ -280,11 +280,11 @@ static enum weir_send_reason choose(struct weir_stream *stream, struct weir__sen
     if (!is_zerocopy(reason))
         return reason;
     unsigned alike = count_alike(parts, plan->part_count);
-    bool small = parts[0].iov_len < WEIR__ZEROCOPY_PART_MIN;
-    if (alike < plan->part_count)
+    bool small = parts[0].iov_len < WEIR__ZEROCOPY_PART_MIN, all = alike == plan->part_count;
+    if (!all)
         weir__send_queue_plan(&stream->queue, plan, parts, alike);
     if (small)
-        return alike < plan->part_count ? WEIR_SEND_BECAUSE_HEAD : WEIR_SEND_BECAUSE_SMALL;
+        return all ? WEIR_SEND_BECAUSE_SMALL : WEIR_SEND_BECAUSE_HEAD;
     if (plan->length < WEIR__ZEROCOPY_BYTES_MIN)
         return WEIR_SEND_BECAUSE_SMALL;
     *pinned = weir__stream_pin(stream, plan->length);

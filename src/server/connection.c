@@ -211,6 +211,15 @@ static void on_close(struct weir_stream *stream, int reason)
 
 /* ---- responses ---- */
 
+/* Where the kernel does it, or nobody, a body is sent from its file best. */
+static bool is_encrypted_here(const struct weir__connection *connection)
+{
+    struct weir_tls_info info;
+
+    return connection->tls && weir_tls_info(connection->stream, &info) == 0 && !info.kernel_tx &&
+           !info.kernel_tx_due;
+}
+
 static struct weir__moment moment(const struct weir__connection *connection, bool keep_alive)
 {
     uint64_t now = now_ns(connection);
@@ -219,6 +228,7 @@ static struct weir__moment moment(const struct weir__connection *connection, boo
         .now_ns = now,
         .wall_ns = weir_loop_wall_ns(connection->service->loop, now),
         .keep_alive = keep_alive,
+        .encrypted = is_encrypted_here(connection),
     };
 }
 

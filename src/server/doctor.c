@@ -168,6 +168,19 @@ static void libraries_table_print(FILE *out)
         fprintf(out, "  %-*s  NO   --listen-tls fails at start\n", TITLE_WIDTH, "any");
 }
 
+static void cipher_table_print(FILE *out)
+{
+    const char *text, *name = weir_tls_fast_cipher(&text);
+
+    if (name)
+        fprintf(out,
+                "  %-*s  yes  %s encrypts for all of them, unless --tls-cipher says library (%s)\n",
+                TITLE_WIDTH, "faster AES-GCM", name, text);
+    else
+        fprintf(out, "  %-*s  NO   each library encrypts by itself: %s\n", TITLE_WIDTH,
+                "faster AES-GCM", text);
+}
+
 static void verdict_print(const struct verdict *verdict, FILE *out)
 {
     fputs("\nIn short\n", out);
@@ -220,6 +233,20 @@ static void libraries_json_print(FILE *out)
     fputs("]", out);
 }
 
+static void cipher_json_print(FILE *out)
+{
+    const char *text, *name = weir_tls_fast_cipher(&text);
+
+    fputs(",\"tls_cipher\":{\"name\":", out);
+    if (name)
+        json_text_print(name, out);
+    else
+        fputs("null", out);
+    fputs(",\"detail\":", out);
+    json_text_print(text, out);
+    fputc('}', out);
+}
+
 static void json_print(const struct weir__probe probes[WEIR__PROBE_COUNT],
                        const struct verdict *verdict, FILE *out)
 {
@@ -234,6 +261,7 @@ static void json_print(const struct weir__probe probes[WEIR__PROBE_COUNT],
         fputs("null", out);
     fprintf(out, ",\"delivery_by\":\"%s\"", verdict->delivery);
     libraries_json_print(out);
+    cipher_json_print(out);
     fputs(",\"probes\":[", out);
     for (size_t i = 0; i < FINDING_COUNT; i++) {
         const struct finding *finding = &findings[i];
@@ -261,6 +289,7 @@ int weir__doctor_run(bool json, FILE *out)
     } else {
         table_print(probes, out);
         libraries_table_print(out);
+        cipher_table_print(out);
         verdict_print(&verdict, out);
     }
     return fflush(out) == 0 && !ferror(out) ? 0 : -1;

@@ -14,6 +14,8 @@
  *   "tls_default"  the TLS library that weir serve takes without --tls, or null
  *   "tls_libraries" an array; each has "name", "version" and "newest", the newest version of TLS that it
  *                  knows, "TLSv1.2" or "TLSv1.3"
+ *   "tls_cipher"   what encrypts by AES-GCM in user space, with --tls-cipher auto: an object with "name", null
+ *                  if it is the TLS library, and "detail", how it does that or why there is none
  *   "probes"       an array; each has "id" (as weir__probe_name says; ids are kept from version to
  *                  version, new ones may come), "works" (a boolean), "title" (what it is, in
  * words), and "detail" (if it works, a remark or ""; else why it does not)

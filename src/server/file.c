@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <weir/error.h>
@@ -152,35 +153,57 @@ static void build_name(char name[NAME_MAX_BYTES], struct weir__text path, enum w
     weir__write(&writer, (struct weir__text){"", 1}); /* the NUL */
 }
 
-/* Reads a small file whole, unless it changes meanwhile; then it is left to be sent from the disk.
- */
-static int read_content(struct weir__representation *representation,
-                        const struct weir__file_version *version)
+static size_t read_all(int descriptor, char *content, size_t size, int flags)
 {
-    size_t size = (size_t)representation->size;
-    char *content = weir__allocate(size > 0 ? size : 1);
-    if (!content)
-        return 503;
     size_t have = 0;
     while (have < size) {
-        ssize_t count = pread(representation->descriptor, content + have, size - have, (off_t)have);
+        struct iovec rest = {content + have, size - have};
+        ssize_t count = preadv2(descriptor, &rest, 1, (off_t)have, flags);
+        if (count < 0 && errno == EOPNOTSUPP && flags != 0) {
+            flags = 0; /* the file system, or one below it, cannot tell */
+            continue;
+        }
         if (count < 0 && errno == EINTR)
             continue;
         if (count <= 0)
             break;
         have += (size_t)count;
     }
+    return have;
+}
+
+/*
+ * Reads a file whole, unless it changes meanwhile or is not to be had; then it is left to be sent from the
+ * disk. Returns 0 or a status.
+ */
+static int read_content(struct weir__representation *representation,
+                        const struct weir__file_version *version, int flags)
+{
+    size_t size = (size_t)representation->size;
+    char *content = weir__allocate(size > 0 ? size : 1);
+    if (!content)
+        return 503;
+    size_t have = read_all(representation->descriptor, content, size, flags);
     struct stat status;
     bool whole = have == size && fstat(representation->descriptor, &status) == 0;
     if (whole) {
         struct weir__file_version after = version_of(&status);
         whole = versions_equal(version, &after);
     }
-    if (!whole) {
+    if (whole)
+        representation->content = content;
+    else
         weir__release(content);
-        return 0;
-    }
-    representation->content = content;
+    return 0;
+}
+
+/* A small file needs no descriptor once it is read. Returns 0 or a status. */
+static int read_small(struct weir__representation *representation,
+                      const struct weir__file_version *version)
+{
+    int result = read_content(representation, version, 0);
+    if (result != 0 || !representation->content)
+        return result;
     close(representation->descriptor);
     representation->descriptor = -1;
     return 0;
@@ -203,7 +226,7 @@ static int open_representation(struct weir__file *file, enum weir__coding coding
     representation->size = (uint64_t)status.st_size;
     file->versions[coding] = version_of(&status);
     return representation->size <= WEIR__FILE_CONTENT_MAX
-               ? read_content(representation, &file->versions[coding])
+               ? read_small(representation, &file->versions[coding])
                : 0;
 }
 
@@ -400,6 +423,31 @@ int weir__file_check(const struct weir__file *file, int root)
             return WEIR__FILE_CHANGED;
     }
     return WEIR__FILE_SAME;
+}
+
+bool weir__file_heat(struct weir__file *file, enum weir__coding coding)
+{
+    struct weir__representation *representation = &file->representations[coding];
+    assert(representation->descriptor >= 0);
+    assert(!representation->content);
+    if (read_content(representation, &file->versions[coding], RWF_NOWAIT) != 0 ||
+        !representation->content)
+        return false;
+    file->hot_bytes += representation->size;
+    return true;
+}
+
+void weir__file_cool(struct weir__file *file)
+{
+    assert(file->references == 0);
+    for (int i = 0; i < WEIR__CODING_COUNT; i++) {
+        struct weir__representation *representation = &file->representations[i];
+        if (representation->descriptor < 0)
+            continue;
+        weir__release(representation->content);
+        representation->content = NULL;
+    }
+    file->hot_bytes = 0;
 }
 
 void weir__file_free(struct weir__file *file)

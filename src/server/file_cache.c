@@ -61,6 +61,7 @@ int weir__file_cache_init(struct weir__file_cache *cache, int root, const uint64
         .opened.max = bounds->opened_max,
         .files.max = bounds->files_max,
         .others.max = bounds->others_max,
+        .hot_bytes_max = bounds->hot_bytes_max,
     };
     cache->buckets = weir__allocate_zeroed(buckets, sizeof(cache->buckets[0]));
     if (cache->buckets)
@@ -83,6 +84,13 @@ static void insert(struct weir__file_cache *cache, struct weir__file *file)
     file->in_table = true;
 }
 
+static void free_file(struct weir__file_cache *cache, struct weir__file *file)
+{
+    assert(cache->hot_bytes >= file->hot_bytes);
+    cache->hot_bytes -= file->hot_bytes;
+    weir__file_free(file);
+}
+
 /* Takes a file out of the table; the last response that uses it frees it. */
 static void evict(struct weir__file_cache *cache, struct weir__file *file)
 {
@@ -94,7 +102,7 @@ static void evict(struct weir__file_cache *cache, struct weir__file *file)
     list_remove(list_of(cache, file), file);
     file->in_table = false;
     if (file->references == 0)
-        weir__file_free(file);
+        free_file(cache, file);
 }
 
 void weir__file_cache_dispose(struct weir__file_cache *cache)
@@ -106,6 +114,7 @@ void weir__file_cache_dispose(struct weir__file_cache *cache)
         evict(cache, cache->files.oldest);
     while (cache->others.oldest)
         evict(cache, cache->others.oldest);
+    assert(cache->hot_bytes == 0);
     weir__release(cache->buckets);
     close(cache->root);
 }
@@ -134,13 +143,15 @@ static struct weir__file *find(struct weir__file_cache *cache, uint64_t hash,
     return file;
 }
 
-static struct weir__file *use(struct weir__file_cache *cache, struct weir__file *file)
+static struct weir__file *use(struct weir__file_cache *cache, struct weir__file *file,
+                              uint64_t now_ns)
 {
     struct weir__file_list *list = list_of(cache, file);
     if (list->newest != file) {
         list_remove(list, file);
         list_push(list, file);
     }
+    file->used_ns = now_ns;
     file->references++;
     cache->in_use++;
     return file;
@@ -153,7 +164,53 @@ void weir__file_release(struct weir__file_cache *cache, struct weir__file *file)
     file->references--;
     cache->in_use--;
     if (file->references == 0 && !file->in_table)
-        weir__file_free(file);
+        free_file(cache, file);
+}
+
+/* Makes room for content: that of files which nobody uses, or has asked for lately, goes, the oldest first. */
+static bool make_room(struct weir__file_cache *cache, uint64_t bytes, uint64_t now_ns)
+{
+    struct weir__file *file = cache->opened.oldest;
+    if (bytes > cache->hot_bytes_max)
+        return false;
+    for (; file && cache->hot_bytes > cache->hot_bytes_max - bytes; file = file->newer) {
+        if (now_ns - file->used_ns < WEIR__FILE_BELIEVED_NS)
+            break;
+        if (file->references > 0)
+            continue;
+        cache->hot_bytes -= file->hot_bytes;
+        weir__file_cool(file);
+    }
+    return cache->hot_bytes <= cache->hot_bytes_max - bytes;
+}
+
+/*
+ * Only the second time: most files of a large site are asked for once in a while, and the first response has
+ * brought this one into the kernel's memory.
+ */
+static void heat(struct weir__file_cache *cache, struct weir__file *file, enum weir__coding coding,
+                 uint64_t now_ns)
+{
+    uint64_t size = file->representations[coding].size;
+    unsigned bit = 1u << coding;
+    if (size > WEIR__FILE_HOT_MAX)
+        return;
+    if (!(file->hot_wanted & bit)) {
+        file->hot_wanted |= bit;
+        return;
+    }
+    if (make_room(cache, size, now_ns) && weir__file_heat(file, coding))
+        cache->hot_bytes += size;
+}
+
+const char *weir__file_cache_content(struct weir__file_cache *cache, struct weir__file *file,
+                                     enum weir__coding coding, uint64_t now_ns)
+{
+    const struct weir__representation *representation = &file->representations[coding];
+    assert(file->references > 0);
+    if (!representation->content)
+        heat(cache, file, coding, now_ns);
+    return representation->content;
 }
 
 /*
@@ -185,7 +242,7 @@ int weir__file_cache_get(struct weir__file_cache *cache, struct weir__text path,
     if (found) {
         if (now_ns - found->checked_ns < WEIR__FILE_BELIEVED_NS ||
             is_current(cache, found, now_ns)) {
-            *file = use(cache, found);
+            *file = use(cache, found, now_ns);
             return 0;
         }
         evict(cache, found);
@@ -205,6 +262,6 @@ int weir__file_cache_get(struct weir__file_cache *cache, struct weir__text path,
     if (list->count == list->max)
         evict(cache, list->oldest);
     insert(cache, loaded);
-    *file = use(cache, loaded);
+    *file = use(cache, loaded, now_ns);
     return 0;
 }

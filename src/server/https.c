@@ -98,8 +98,12 @@ static int choose_kernel(struct weir__https *https)
                        : https->kernel == WEIR_TLS_KERNEL_OFF ? ", no kernel TLS: "
                        : https->kernel == WEIR_TLS_KERNEL_TX  ? ", kernel TLS: tx"
                                                               : ", kernel TLS: tx+rx";
-    snprintf(https->description, sizeof(https->description), "%s %s%s%s", https->vendor,
-             https->vendor_version, said, probe.works ? "" : probe.text);
+    const char *text;
+    const char *cipher =
+        https->options->tls_cipher == WEIR_TLS_CIPHER_AUTO ? weir_tls_fast_cipher(&text) : NULL;
+    snprintf(https->description, sizeof(https->description), "%s %s%s%s%s%s", https->vendor,
+             https->vendor_version, cipher ? ", AES-GCM by " : "", cipher ? cipher : "", said,
+             probe.works ? "" : probe.text);
     return 0;
 }
 
@@ -225,6 +229,7 @@ int weir__https_context_new(struct weir__https *https, struct weir_tls_context *
     tls_options.alpn_count = 1;
     tls_options.tickets = https->tickets;
     tls_options.kernel = https->kernel;
+    tls_options.cipher_source = options->tls_cipher;
     tls_options.handshake_timeout_ms = options->header_timeout_ms;
     tls_options.records_max = options->tls_records_max;
     tls_options.key_log_file_insecure = options->tls_key_log_insecure;

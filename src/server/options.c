@@ -55,6 +55,9 @@
     "                             one, a certificate is made that no client trusts\n"              \
     "  --tls openssl|gnutls|wolfssl|mbedtls\n"                                                     \
     "                             the library (default: the first of them that there is)\n"        \
+    "  --tls-cipher auto|library  who encrypts outside of the kernel: the fastest that there "     \
+    "is,\n"                                                                                        \
+    "                             or the library, for its certification (default auto)\n"          \
     "  --ktls auto|off|on|tx      encryption by the kernel: auto if it can, on or no start,\n"     \
     "                             tx only of what is sent (default auto)\n"                        \
     "  --tls-min 1.2|1.3          oldest version (default 1.2)\n"                                  \
@@ -294,6 +297,20 @@ static bool set_tls_vendor(struct weir__options *options, const char *value)
     return true;
 }
 
+static bool set_tls_cipher(struct weir__options *options, const char *value)
+{
+    static const char *const names[] = {
+        [WEIR_TLS_CIPHER_AUTO] = "auto",
+        [WEIR_TLS_CIPHER_LIBRARY] = "library",
+        [WEIR_TLS_CIPHER_LIBRARY + 1] = NULL,
+    };
+    unsigned index;
+    if (!parse_name(value, names, &index))
+        return false;
+    options->tls_cipher = (enum weir_tls_cipher_source)index;
+    return true;
+}
+
 static bool set_ktls(struct weir__options *options, const char *value)
 {
     static const char *const names[] = {
@@ -380,6 +397,7 @@ static const struct option serve_options[] = {
     {"--cert", "a file's name, at most 16 times", set_certificate},
     {"--key", "a file's name, at most 16 times", set_key},
     {"--tls", "openssl, gnutls, wolfssl or mbedtls", set_tls_vendor},
+    {"--tls-cipher", "auto or library", set_tls_cipher},
     {"--ktls", "auto, off, on or tx", set_ktls},
     {"--tls-min", "1.2 or 1.3", set_tls_min},
     {"--tls-max", "1.2 or 1.3", set_tls_max},

@@ -61,6 +61,7 @@ struct weir__options {
 
     /* SERVE with TLS. */
     const char *tls_vendor; /* NULL = the first that there is */
+    enum weir_tls_cipher_source tls_cipher;
     enum weir__ktls ktls;
     struct weir_tls_certificate certificates[WEIR__OPTIONS_CERTIFICATES_MAX];
     unsigned certificate_count; /* 0 = make one */

@@ -21,6 +21,7 @@
 #define OPEN_FILES_DEFAULT 256
 #define FILES_DEFAULT      1024
 #define OTHERS_DEFAULT     1024
+#define HOT_BYTES_DEFAULT  (UINT64_C(32) << 20) /* as many open files of 128 KiB as there may be */
 
 /* Everything in a redirect's header but the path and the query. */
 #define REDIRECT_FIXED_MAX 512
@@ -55,6 +56,7 @@ void weir__site_options_init(struct weir__site_options *options)
         .open_files_max = OPEN_FILES_DEFAULT,
         .files_max = FILES_DEFAULT,
         .others_max = OTHERS_DEFAULT,
+        .hot_bytes_max = HOT_BYTES_DEFAULT,
     };
 }
 
@@ -67,6 +69,7 @@ int weir__site_new(struct weir__site **site, const char *root,
         .opened_max = options->open_files_max,
         .files_max = options->files_max,
         .others_max = options->others_max,
+        .hot_bytes_max = options->hot_bytes_max,
     };
     struct weir__site *made = weir__allocate_zeroed(1, sizeof(*made));
     if (!made)
@@ -249,10 +252,12 @@ static void plan_redirect(struct exchange *exchange, struct weir__text path)
 }
 
 /* A piece of a representation, from memory or from its file. */
-static struct weir__segment piece(const struct weir__representation *representation, uint64_t first,
+static struct weir__segment piece(const struct exchange *exchange,
+                                  const struct weir__representation *representation, uint64_t first,
                                   uint64_t length)
 {
-    if (representation->content)
+    bool open = representation->descriptor >= 0;
+    if (representation->content && (!open || exchange->moment->encrypted))
         return (struct weir__segment){
             .data = representation->content + first, .file = -1, .length = length};
     return (struct weir__segment){
@@ -273,7 +278,7 @@ static void plan_whole(struct exchange *exchange, const struct weir__representat
                      sizeof(exchange->response->text));
     put_fields(&writer, representation, 0);
     end_header(exchange, &writer);
-    set_single_segment(exchange, piece(representation, 0, representation->size));
+    set_single_segment(exchange, piece(exchange, representation, 0, representation->size));
 }
 
 static void plan_not_modified(struct exchange *exchange,
@@ -320,7 +325,7 @@ static void plan_range(struct exchange *exchange, const struct weir__representat
     put_content_range(&writer, range, representation->size);
     put_fields(&writer, representation, representation->type_at);
     end_header(exchange, &writer);
-    set_single_segment(exchange, piece(representation, range->first, range->length));
+    set_single_segment(exchange, piece(exchange, representation, range->first, range->length));
 }
 
 static void make_boundary(struct weir__site *site, char boundary[BOUNDARY_LENGTH])
@@ -347,7 +352,8 @@ static void add_segment(struct parts *parts, struct weir__segment segment)
 }
 
 /* RFC 9110 14.6 and RFC 2046 5.1.1. */
-static void build_parts(struct parts *parts, struct weir__text boundary, struct weir__text type,
+static void build_parts(const struct exchange *exchange, struct parts *parts,
+                        struct weir__text boundary, struct weir__text type,
                         const struct weir__representation *representation,
                         const struct weir__ranges *ranges)
 {
@@ -367,8 +373,8 @@ static void build_parts(struct parts *parts, struct weir__text boundary, struct 
         weir__write_string(&writer, "\r\n");
         add_segment(parts, (struct weir__segment){
                                .data = start, .file = -1, .length = (uint64_t)(writer.at - start)});
-        add_segment(parts,
-                    piece(representation, ranges->ranges[i].first, ranges->ranges[i].length));
+        add_segment(parts, piece(exchange, representation, ranges->ranges[i].first,
+                                 ranges->ranges[i].length));
     }
     const char *start = writer.at;
     weir__write_string(&writer, "\r\n--");
@@ -392,7 +398,7 @@ static void plan_ranges(struct exchange *exchange, const struct weir__file *file
     char mark[BOUNDARY_LENGTH];
     make_boundary(exchange->site, mark);
     struct weir__text boundary = {mark, sizeof(mark)};
-    build_parts(parts, boundary, file->type, representation, ranges);
+    build_parts(exchange, parts, boundary, file->type, representation, ranges);
 
     struct weir__writer writer = begin_header(exchange, 206, "HTTP/1.1 206 Partial Content",
                                               response->text, sizeof(response->text));
@@ -450,6 +456,9 @@ static void plan_regular(struct exchange *exchange, struct weir__file *file)
         plan_not_modified(exchange, representation);
         break;
     case WEIR__CONDITION_PROCEED:
+        if (exchange->moment->encrypted && wants_body(exchange))
+            weir__file_cache_content(&exchange->site->cache, file, (enum weir__coding)coding,
+                                     exchange->moment->now_ns);
         plan_content(exchange, file, representation, &validators, wall_s);
         break;
     }

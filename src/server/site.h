@@ -60,6 +60,7 @@ struct weir__moment {
     uint64_t now_ns;  /* weir_loop_now_ns: how old what is cached may be */
     uint64_t wall_ns; /* weir_loop_wall_ns: the Date field */
     bool keep_alive;  /* false: the response says "Connection: close" */
+    bool encrypted; /* the body is encrypted here: its bytes are better in memory than in a file */
 };
 
 struct weir__site_options {
@@ -75,6 +76,8 @@ struct weir__site_options {
     uint32_t files_max;
     /* Paths known to be missing, folders or forbidden. Default 1024. */
     uint32_t others_max;
+    /* Content of open files that is in memory, for bodies that are encrypted here. Default 32 MiB. */
+    uint64_t hot_bytes_max;
 };
 
 /* Fills in the defaults; the seed is the caller's to set. */

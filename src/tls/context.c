@@ -50,6 +50,12 @@ unsigned weir_tls_vendor_version_max(unsigned index)
     return vendor ? vendor->version_max : 0;
 }
 
+const char *weir_tls_fast_cipher(const char **text)
+{
+    const struct weir__tls_ciphers *fast = weir__tls_ciphers_fast(0, text);
+    return fast ? fast->name : NULL;
+}
+
 int weir_tls_self_signed(const char *vendor_name, const char *const *names, unsigned name_count,
                          unsigned days, char *certificate, char *key, size_t size)
 {
@@ -203,6 +209,7 @@ int weir__tls_context_new_with(struct weir_tls_context **result,
 {
     struct weir__tls_certificate certificates[64];
     struct weir_tls_context *context;
+    const char *cipher_text;
     int error;
 
     complaint[0] = '\0';
@@ -224,6 +231,8 @@ int weir__tls_context_new_with(struct weir_tls_context **result,
     context->kernel = options->kernel;
     context->handshake_timeout_ms = options->handshake_timeout_ms;
     context->records_max = options->records_max;
+    if (options->cipher_source == WEIR_TLS_CIPHER_AUTO)
+        context->ciphers = weir__tls_ciphers_fast(0, &cipher_text);
     context->tickets = options->tickets;
     context->alpn_count = options->alpn_count;
     for (unsigned i = 0; i < options->alpn_count; i++)

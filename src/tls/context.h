@@ -26,7 +26,8 @@
 struct weir_tls_context {
     const struct weir__tls_vendor *vendor;
     struct weir__tls_vendor_context *vendor_context;
-    unsigned references; /* the owner's and one for each stream */
+    const struct weir__tls_ciphers *ciphers; /* before the library's; NULL: none */
+    unsigned references;                     /* the owner's and one for each stream */
     bool server;
     enum weir_tls_kernel kernel;
     uint32_t handshake_timeout_ms;

@@ -33,15 +33,15 @@ static void write_64(uint8_t *out, uint64_t value)
 /* ---- one direction ---- */
 
 int weir__tls_protector_init(struct weir__tls_protector *protector,
-                             const struct weir__tls_vendor *vendor,
+                             const struct weir__tls_ciphers *ciphers,
                              const struct weir__tls_keys *keys, bool seal)
 {
     assert(keys->version == WEIR__TLS_1_2 || keys->version == WEIR__TLS_1_3);
     assert(keys->cipher != WEIR__TLS_CIPHER_NONE);
-    protector->vendor = vendor;
+    protector->ciphers = ciphers;
     protector->aead = NULL;
     protector->keys = *keys;
-    int error = vendor->aead_new(&protector->aead, keys->cipher, keys->key, seal);
+    int error = ciphers->aead_new(&protector->aead, keys->cipher, keys->key, seal);
     if (error) {
         protector->aead = NULL;
         weir__tls_protector_dispose(protector);
@@ -52,7 +52,7 @@ int weir__tls_protector_init(struct weir__tls_protector *protector,
 void weir__tls_protector_dispose(struct weir__tls_protector *protector)
 {
     if (protector->aead)
-        protector->vendor->aead_free(protector->aead);
+        protector->ciphers->aead_free(protector->aead);
     weir__tls_wipe(protector, sizeof(*protector));
 }
 
@@ -106,6 +106,17 @@ static size_t additional_make(const struct weir__tls_keys *keys, const uint8_t *
 
 /* ---- sealing ---- */
 
+/* What lies behind the last one goes with it, so that a record in its place is a single part. */
+static void part_add(struct iovec *packed, unsigned *count, const struct iovec *part)
+{
+    struct iovec *last = *count > 0 ? &packed[*count - 1] : NULL;
+
+    if (last && (uint8_t *)last->iov_base + last->iov_len == part->iov_base)
+        last->iov_len += part->iov_len;
+    else
+        packed[(*count)++] = *part;
+}
+
 /* Leaves empty parts out, so that no library has to know of them. Returns how many remain. */
 static unsigned parts_pack(const struct iovec *parts, unsigned part_count,
                            struct iovec packed[WEIR__TLS_SEAL_PARTS_MAX], size_t *length)
@@ -118,7 +129,7 @@ static unsigned parts_pack(const struct iovec *parts, unsigned part_count,
         assert(parts[i].iov_len <= WEIR__TLS_PLAIN_MAX - *length);
         *length += parts[i].iov_len;
         if (parts[i].iov_len > 0)
-            packed[count++] = parts[i];
+            part_add(packed, &count, &parts[i]);
     }
     return count;
 }
@@ -128,7 +139,7 @@ int64_t weir__tls_seal(struct weir__tls_protector *protector, enum weir__tls_con
 {
     struct weir__tls_keys *keys = &protector->keys;
     bool hides_type = keys->version == WEIR__TLS_1_3;
-    uint8_t inner_type = (uint8_t)type;
+    uint8_t *content = record + weir__tls_content_offset(keys);
     struct iovec packed[WEIR__TLS_SEAL_PARTS_MAX];
     uint8_t nonce[WEIR__TLS_NONCE];
     uint8_t additional[ADDITIONAL_MAX];
@@ -141,17 +152,20 @@ int64_t weir__tls_seal(struct weir__tls_protector *protector, enum weir__tls_con
         return WEIR_EIO; /* it must not wrap (RFC 8446 section 5.3) */
 
     size_t record_length = length + weir__tls_overhead(keys);
-    record[0] = hides_type ? WEIR__TLS_APPLICATION_DATA : inner_type;
+    record[0] = hides_type ? WEIR__TLS_APPLICATION_DATA : (uint8_t)type;
     write_16(record + 1, WEIR__TLS_1_2); /* TLS 1.3 says so, too */
     write_16(record + 3, record_length - WEIR__TLS_HEADER);
     if (has_explicit_nonce(keys))
         write_64(record + WEIR__TLS_HEADER, keys->sequence);
-    if (hides_type)
-        packed[count++] = (struct iovec){&inner_type, 1};
+    if (hides_type) {
+        /* In its place, behind what may be there already. */
+        content[length] = (uint8_t)type;
+        part_add(packed, &count, &(struct iovec){content + length, 1});
+    }
     nonce_make(keys, record, nonce);
     size_t additional_length = additional_make(keys, record, length, additional);
-    if (protector->vendor->aead_seal(protector->aead, nonce, additional, additional_length, packed,
-                                     count, record + weir__tls_content_offset(keys)))
+    if (protector->ciphers->aead_seal(protector->aead, nonce, additional, additional_length, packed,
+                                      count, content))
         return WEIR_EIO;
     keys->sequence++;
     return (int64_t)record_length;
@@ -214,8 +228,8 @@ int weir__tls_open(struct weir__tls_protector *protector, const uint8_t *record,
     size_t plain_length = length - offset - WEIR__TLS_TAG;
     nonce_make(keys, record, nonce);
     size_t additional_length = additional_make(keys, record, plain_length, additional);
-    if (protector->vendor->aead_open(protector->aead, nonce, additional, additional_length,
-                                     record + offset, length - offset, room))
+    if (protector->ciphers->aead_open(protector->aead, nonce, additional, additional_length,
+                                      record + offset, length - offset, room))
         return WEIR__TLS_BAD_RECORD_MAC;
 
     if (keys->version == WEIR__TLS_1_3)

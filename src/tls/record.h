@@ -44,15 +44,15 @@ enum weir__tls_alert {
 
 /* One direction. */
 struct weir__tls_protector {
-    const struct weir__tls_vendor *vendor;
+    const struct weir__tls_ciphers *ciphers;
     struct weir__tls_aead *aead; /* NULL = none */
     struct weir__tls_keys
         keys; /* the sequence is kept up to date; the key itself is kept for the kernel */
 };
 
-/* Returns 0, WEIR_ENOTSUP (the vendor lacks the cipher) or WEIR_ENOMEM. `keys` is copied. */
+/* Returns 0, WEIR_ENOTSUP (`ciphers` lacks the cipher) or WEIR_ENOMEM. `keys` is copied. */
 int weir__tls_protector_init(struct weir__tls_protector *protector,
-                             const struct weir__tls_vendor *vendor,
+                             const struct weir__tls_ciphers *ciphers,
                              const struct weir__tls_keys *keys, bool seal);
 /* Wipes. One that is all zeros is fine. */
 void weir__tls_protector_dispose(struct weir__tls_protector *protector);

@@ -233,8 +233,15 @@ static int next_secret(struct weir__tls_session *session, enum weir__tls_directi
 static int protector_renew(struct weir__tls_session *session, struct weir__tls_protector *protector,
                            const struct weir__tls_keys *keys, bool seal)
 {
+    const struct weir__tls_ciphers *first = session->user->ciphers;
+    int error = WEIR_ENOTSUP;
+
     weir__tls_protector_dispose(protector);
-    return weir__tls_protector_init(protector, session->vendor, keys, seal);
+    if (first)
+        error = weir__tls_protector_init(protector, first, keys, seal);
+    if (error == WEIR_ENOTSUP)
+        error = weir__tls_protector_init(protector, &session->vendor->ciphers, keys, seal);
+    return error;
 }
 
 int weir__tls_session_next_tx(struct weir__tls_session *session, struct weir__tls_keys *keys)

@@ -49,6 +49,8 @@ struct weir__tls_events {
 /* What user space needs for its part of a connection. The kernel's part needs none of it. */
 struct weir__tls_user {
     struct weir__tls_handshake *handshake; /* NULL once it is not needed */
+    /* Whose AEADs come first; what they lack is the library's. NULL after the start: the library's alone. */
+    const struct weir__tls_ciphers *ciphers;
     struct weir__tls_framer framer;
     struct weir__tls_protector sealer, opener; /* without an AEAD: the kernel has that direction */
     uint32_t handshake_bytes;
@@ -82,7 +84,7 @@ struct weir__tls_session {
 
 /*
  * `vendor_context` outlives the session. Clients emit at once. Returns 0, WEIR_ENOMEM, WEIR_EINVAL (a
- * server name that is none) or WEIR_ETLS.
+ * server name that is none) or WEIR_ETLS. `user->ciphers` may be set before it is given any bytes.
  */
 int weir__tls_session_init(struct weir__tls_session *session, const struct weir__tls_vendor *vendor,
                            struct weir__tls_vendor_context *vendor_context, bool server,

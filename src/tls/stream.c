@@ -288,6 +288,7 @@ static int begin(struct weir_stream *stream, struct weir_tls_context *context, b
         weir__release(tls);
         return error;
     }
+    tls->session.user->ciphers = context->ciphers;
     tls->base.ops = &ops;
     tls->context = context;
     weir__tls_context_hold(context);
@@ -318,6 +319,16 @@ const struct weir__tls_stream *weir__tls_stream_get(const struct weir_stream *st
     return (const struct weir__tls_stream *)stream->transport;
 }
 
+/* Whose code protects what is sent. */
+static const char *cipher_by(const struct weir_stream *stream, const struct weir__tls_stream *tls)
+{
+    const struct weir__tls_user *user = tls->session.user;
+
+    if (stream->socket.tls_tx)
+        return "kernel";
+    return user && user->sealer.aead ? user->sealer.ciphers->name : tls->context->vendor->name;
+}
+
 int weir_tls_info(const struct weir_stream *stream, struct weir_tls_info *info)
 {
     const struct weir__tls_stream *tls = weir__tls_stream_get(stream);
@@ -328,6 +339,7 @@ int weir_tls_info(const struct weir_stream *stream, struct weir_tls_info *info)
         .version = (enum weir_tls_version)tls->session.version,
         .version_name = tls->session.version == WEIR__TLS_1_3 ? "TLSv1.3" : "TLSv1.2",
         .cipher = tls->cipher,
+        .cipher_by = cipher_by(stream, tls),
         .vendor = tls->context->vendor->name,
         .alpn = tls->alpn,
         .server_name = tls->server_name ? tls->server_name : "",
@@ -335,6 +347,7 @@ int weir_tls_info(const struct weir_stream *stream, struct weir_tls_info *info)
         .peer_certificate = tls->peer_certificate,
         .kernel_tx = stream->socket.tls_tx,
         .kernel_rx = stream->socket.tls_rx,
+        .kernel_tx_due = tls->wants_kernel_tx,
     };
     return 0;
 }

@@ -9,6 +9,7 @@
  * connection that is open holds no session object of the library's.
  *
  * Each adapter in vendor/ fills in one struct weir__tls_vendor. Nothing here names a library's type.
+ * vendor/ipsec_mb.c has but struct weir__tls_ciphers: a library without TLS lends its AEAD to all of them.
  * A context belongs to one thread, or is not changed any more; handshakes and AEADs to one thread.
  */
 
@@ -143,6 +144,44 @@ enum weir__tls_lack {
     WEIR__TLS_LACKS_CLIENTS_IN_TICKETS = 1 << 4,
 };
 
+/* ---- AEADs: of a library that makes handshakes, or of one that has nothing else ---- */
+
+#define WEIR__TLS_SEAL_PARTS_MAX 16
+
+/* Who lends AEADs. Nonces are WEIR__TLS_NONCE bytes, tags WEIR__TLS_TAG. */
+struct weir__tls_ciphers {
+    const char *name; /* the library's: "openssl", "ipsec-mb", ... */
+    /* `seal`: it will encrypt, else decrypt. Returns 0, WEIR_ENOTSUP or WEIR_ENOMEM. */
+    int (*aead_new)(struct weir__tls_aead **aead, enum weir__tls_cipher cipher, const uint8_t *key,
+                    bool seal);
+    /* Wipes its key. NULL is fine. */
+    void (*aead_free)(struct weir__tls_aead *aead);
+    /*
+     * Encrypts the parts, one behind the other, to `out`, and the tag behind them. A part may lie just
+     * where its ciphertext goes (in place); else parts and `out` do not overlap. At most
+     * WEIR__TLS_SEAL_PARTS_MAX parts, 16,385 bytes in all. Returns 0 or WEIR_EIO.
+     */
+    int (*aead_seal)(struct weir__tls_aead *aead, const uint8_t *nonce, const uint8_t *additional,
+                     size_t additional_length, const struct iovec *parts, unsigned part_count,
+                     uint8_t *out);
+    /*
+     * Decrypts `length` bytes, the tag among them, to `out`, which is `in` or does not overlap it.
+     * Returns 0, or WEIR_ETLS if they are not authentic; then `out` holds nothing of use.
+     */
+    int (*aead_open)(struct weir__tls_aead *aead, const uint8_t *nonce, const uint8_t *additional,
+                     size_t additional_length, const uint8_t *in, size_t length, uint8_t *out);
+};
+
+/*
+ * AES-GCM that is faster than any of the libraries', beside which it may be used: a connection's records are
+ * the same whoever makes them. `index` 0 is the fastest that this processor runs, 1 the next, which is for
+ * tests. NULL: there is none. `text` is set to how it works, or, where there is none for index 0, why: a
+ * few words, static. Any thread; the first call takes about a millisecond.
+ */
+const struct weir__tls_ciphers *weir__tls_ciphers_fast(unsigned index, const char **text);
+
+/* ---- libraries ---- */
+
 struct weir__tls_vendor {
     const char *name;             /* "openssl", "gnutls", ...: what --tls takes */
     const char *(*version)(void); /* of the library that is loaded, such as "3.0.19" */
@@ -198,27 +237,9 @@ struct weir__tls_vendor {
      */
     int (*session_save)(struct weir__tls_handshake *handshake, uint8_t *data, size_t size);
 
-    /* ---- primitives. Nonces are WEIR__TLS_NONCE bytes, tags WEIR__TLS_TAG. ---- */
+    /* ---- primitives ---- */
 
-    /* `seal`: it will encrypt, else decrypt. Returns 0, WEIR_ENOTSUP or WEIR_ENOMEM. */
-    int (*aead_new)(struct weir__tls_aead **aead, enum weir__tls_cipher cipher, const uint8_t *key,
-                    bool seal);
-    /* Wipes its key. NULL is fine. */
-    void (*aead_free)(struct weir__tls_aead *aead);
-    /*
-     * Encrypts the parts, one behind the other, to `out`, and the tag behind them. A part may lie just
-     * where its ciphertext goes (in place); else parts and `out` do not overlap. At most
-     * WEIR__TLS_SEAL_PARTS_MAX parts, 16,385 bytes in all. Returns 0 or WEIR_EIO.
-     */
-    int (*aead_seal)(struct weir__tls_aead *aead, const uint8_t *nonce, const uint8_t *additional,
-                     size_t additional_length, const struct iovec *parts, unsigned part_count,
-                     uint8_t *out);
-    /*
-     * Decrypts `length` bytes, the tag among them, to `out`, which is `in` or does not overlap it.
-     * Returns 0, or WEIR_ETLS if they are not authentic; then `out` holds nothing of use.
-     */
-    int (*aead_open)(struct weir__tls_aead *aead, const uint8_t *nonce, const uint8_t *additional,
-                     size_t additional_length, const uint8_t *in, size_t length, uint8_t *out);
+    struct weir__tls_ciphers ciphers;
     /* HMAC (RFC 2104), 32 or 48 bytes. Returns 0 or WEIR_EIO. */
     int (*hmac)(enum weir__tls_hash hash, const uint8_t *key, size_t key_length,
                 const uint8_t *data, size_t length, uint8_t *out);
@@ -232,7 +253,6 @@ struct weir__tls_vendor {
                        char *certificate, size_t certificate_size, char *key, size_t key_size);
 };
 
-#define WEIR__TLS_SEAL_PARTS_MAX  16
 #define WEIR__TLS_SELF_SIGNED_MAX 4096 /* room for either text */
 
 /* Those compiled in, in order of preference, ended by NULL. Their names: vendors.c. */

@@ -3,6 +3,10 @@
 
 #include <string.h>
 
+#ifdef WEIR_HAVE_IPSEC_MB
+#include "tls/vendor/ipsec_mb.h"
+#endif
+
 /* The build defines WEIR_HAVE_* for each library that it found. */
 #ifdef WEIR_HAVE_OPENSSL
 extern const struct weir__tls_vendor weir__tls_openssl;
@@ -40,6 +44,17 @@ const struct weir__tls_vendor *weir__tls_vendor_find(const char *name)
             return weir__tls_vendors[i];
     }
     return NULL;
+}
+
+const struct weir__tls_ciphers *weir__tls_ciphers_fast(unsigned index, const char **text)
+{
+#ifdef WEIR_HAVE_IPSEC_MB
+    return weir__ipsec_mb_find(index, text);
+#else
+    (void)index;
+    *text = "libweir was built without ipsec-mb";
+    return NULL;
+#endif
 }
 
 void weir__tls_wipe(void *memory, size_t length)

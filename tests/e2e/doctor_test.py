@@ -22,6 +22,7 @@ class DoctorTest(unittest.TestCase):
                 "engine_auto",
                 "kernel",
                 "probes",
+                "tls_cipher",
                 "tls_default",
                 "tls_libraries",
                 "version",
@@ -33,6 +34,10 @@ class DoctorTest(unittest.TestCase):
             self.assertIn(library["name"], ("openssl", "gnutls", "wolfssl", "mbedtls"))
             self.assertIn(library["newest"], ("TLSv1.2", "TLSv1.3"))
             self.assertRegex(library["version"], r"^[0-9]+\.[0-9]+\.[0-9]+")
+        cipher = report["tls_cipher"]
+        self.assertEqual(sorted(cipher), ["detail", "name"])
+        self.assertIn(cipher["name"], ("ipsec-mb", None))
+        self.assertRegex(cipher["detail"], r"." if cipher["name"] is None else r"^version 1\.[0-9.]+, by ")
         first = libraries[0]["name"] if libraries else None
         self.assertEqual(report["tls_default"], first)
         self.assertEqual(report["kernel"], os.uname().release)

@@ -244,6 +244,8 @@ class TlsLimitsTest(tls_support.Case):
         client.head()
         raw_bytes = 0
         with client.raw() as raw:
+            # With so small a window TCP itself has pauses, of up to some 300 ms.
+            raw.settimeout(2)
             for _ in range(100):
                 # As it comes on the wire; what TLS makes of it nobody will know.
                 raw_bytes += len(raw.recv(400))
@@ -301,10 +303,11 @@ class TlsLimitsTest(tls_support.Case):
     # What cannot be had
 
     def test_kernel_tls_is_announced(self) -> None:
+        library = r"\([a-z]+ [0-9.]+(?:, AES-GCM by ipsec-mb)?"
         for option, wanted in (
-            ("off", r"\([a-z]+ [0-9.]+\)\n"),
-            ("auto", r"\([a-z]+ [0-9.]+, (kernel TLS: tx\+rx|no kernel TLS: [^\n]+)\)\n"),
-            ("tx", r"\([a-z]+ [0-9.]+, (kernel TLS: tx|no kernel TLS: [^\n]+)\)\n"),
+            ("off", library + r"\)\n"),
+            ("auto", library + r", (kernel TLS: tx\+rx|no kernel TLS: [^\n]+)\)\n"),
+            ("tx", library + r", (kernel TLS: tx|no kernel TLS: [^\n]+)\)\n"),
         ):
             server = self.serve("--ktls", option)
             self.assertRegex(server.errors(), r"on https://127\.0\.0\.1:\d+ " + wanted)

@@ -219,6 +219,7 @@ class Case(unittest.TestCase):
     abstract = True
     engine: str
     vendor: str
+    cipher: str = "auto"
     root: pathlib.Path
     authority: Authority
     certificate: pathlib.Path
@@ -238,6 +239,7 @@ class Case(unittest.TestCase):
         return self.serve_bare(*pair(self.certificate), *options)
 
     def serve_bare(self, *options: str) -> TlsServer:
+        options += ("--tls-cipher", self.cipher)
         server = TlsServer(self.root, *options, engine=self.engine, vendor=self.vendor)
         self.addCleanup(server.stop)
         return server

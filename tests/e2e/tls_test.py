@@ -10,6 +10,7 @@ import pathlib
 import shutil
 import ssl
 import subprocess
+import time
 from typing import Any
 
 import support
@@ -180,6 +181,52 @@ class TransferTest(tls_support.Case):
         self.assertEqual(set(outcomes), {"delivered"})
 
 
+@tls_support.each_engine
+class HotFilesTest(tls_support.Case):
+    """A file that was asked for before is in memory when it is encrypted here."""
+
+    abstract = False
+    CHANGES = ("cut", "longer", "replaced")
+    PIPELINE = 32
+
+    def change(self, name: str, old: bytes) -> bytes:
+        path = self.root / name
+        if name == "cut":
+            os.truncate(path, 2)
+            return old[:2]
+        if name == "longer":
+            with path.open("ab") as file:
+                file.write(old[:1000])
+            return old + old[:1000]
+        (self.root / "next").write_bytes(old[::-1])
+        os.rename(self.root / "next", path)
+        return old[::-1]
+
+    def test_files_that_change_in_a_transfer(self) -> None:
+        old = os.urandom(256 * KB)
+        for name in self.CHANGES:
+            (self.root / name).write_bytes(old)
+        time.sleep(4)  # what has just been made is looked at again and again
+        server = self.serve("--ktls", "off", "--threads", "1")
+        context = self.authority.client()
+        for name in self.CHANGES:
+            with server.connect_tls(context) as client:
+                self.assertEqual(client.get(f"/{name}").body, old)
+            with server.connect_tls(context, receive_bytes=8192) as client:
+                # More than the kernel takes before the file changes.
+                client.send(f"GET /{name} HTTP/1.1\r\nHost: a\r\n\r\n" * self.PIPELINE)
+                client.head()
+                new = self.change(name, old)
+                self.assertEqual(client.take(256 * KB), old, name)
+                for _ in range(self.PIPELINE - 1):
+                    self.assertEqual(client.response().body, old, name)
+                time.sleep(1.1)  # what is known of a file is believed for a second
+                for _ in range(3):
+                    self.assertEqual(client.get(f"/{name}").body, new, name)
+        for entry in server.log((self.PIPELINE + 4) * len(self.CHANGES)):
+            self.assertEqual((entry["outcome"], entry["send"]), ("delivered", "copy"))
+
+
 @tls_support.each_library
 class ClientsTest(tls_support.Case):
     """Programs that others use, and what they say."""
@@ -280,6 +327,17 @@ class ClientsTest(tls_support.Case):
         )
         self.assertIn(f"{LOAD_REQUESTS} succeeded, 0 failed, 0 errored, 0 timeout", said)
         self.assertEqual(len(server.log(LOAD_REQUESTS)), LOAD_REQUESTS)
+
+
+@tls_support.each_library
+class LibraryCipherTest(ClientsTest):
+    """The same programs, where the library encrypts by itself."""
+
+    abstract = False
+    cipher = "library"
+
+    def test_it_is_said(self) -> None:
+        self.assertNotIn("AES-GCM by", self.serve().errors())
 
 
 @tls_support.each_library

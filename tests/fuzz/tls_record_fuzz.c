@@ -175,7 +175,7 @@ static struct outcome stream_read(const struct weir__tls_keys *keys, const uint8
     size_t from = 0;
     bool go_on = true;
 
-    check(weir__tls_protector_init(&open, &weir__tls_toy, keys, false) == 0, "memory");
+    check(weir__tls_protector_init(&open, &weir__tls_toy.ciphers, keys, false) == 0, "memory");
     weir__tls_framer_init(&framer);
     for (size_t i = 0; go_on && i < count; i++) {
         size_t length = ends[i] - from;
@@ -204,7 +204,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t mode = take_byte(&program.input);
     keys.version = mode % 2 ? WEIR__TLS_1_2 : WEIR__TLS_1_3;
     keys.cipher = WEIR__TLS_AES_128_GCM + mode / 2 % 3;
-    check(weir__tls_protector_init(&program.seal, &weir__tls_toy, &keys, true) == 0, "memory");
+    check(weir__tls_protector_init(&program.seal, &weir__tls_toy.ciphers, &keys, true) == 0,
+          "memory");
     while (program.input.left > 0 && program.length <= STREAM_MAX - WEIR__TLS_RECORD_MAX)
         step_run(&program);
     weir__tls_protector_dispose(&program.seal);

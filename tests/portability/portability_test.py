@@ -21,7 +21,8 @@ STRICT = ["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-DWEIR_PORTABLE", "-Wall", "
 LOOSE = ["-std=gnu11", "-D_GNU_SOURCE", "-DWEIR_PORTABLE", "-O1", "-g", "-fsanitize=address,undefined",
          "-fno-sanitize-recover=undefined"]
 SOURCES = ["src/core/*.c", "src/net/*.c", "src/engine/loop.c", "src/engine/poll.c",
-           "src/engine/readiness.c", "src/engine/socket.c", "src/engine/socket_posix.c"]
+           "src/engine/readiness.c", "src/engine/readiness_pin.c",
+           "src/engine/socket.c", "src/engine/socket_posix.c"]
 
 LINUX_ONLY = """asm/unistd.h byteswap.h endian.h error.h liburing.h liburing/io_uring.h
 malloc.h mntent.h net/ethernet.h net/if_arp.h netpacket/packet.h scsi/sg.h sys/auxv.h

@@ -26,8 +26,6 @@
 
 #define SEEDS_DEFAULT 5000
 #define FAILURES_MAX  5
-/* A write as small as that owns its memory, which is spoilt the moment that it is released. */
-#define COPY_BYTES_MAX 4096u
 /* A run is far below a million steps; ten million are a livelock. */
 #define STEPS_MAX 10000000u
 /* A clean run may take that long: 1 MB at 100 kB/s, with losses, several times. */
@@ -112,7 +110,8 @@ static unsigned parts_fill(struct end *end, struct record *record, struct iovec 
     uint8_t *bytes = pattern + (record->from + end->phase + end->is_client) % PATTERN_PERIOD;
     unsigned count = 0;
 
-    if (length > 0 && length <= COPY_BYTES_MAX && chance(500)) {
+    /* Such a write owns its memory, which is spoilt the moment that it is released. */
+    if (length > 0 && chance(500)) {
         record->copy = malloc(length);
         record->copy_bytes = length;
         if (!record->copy)
@@ -154,6 +153,7 @@ static void write_submit(struct end *end, struct weir_write *write, struct recor
         .asked = write->stages,
         .copy = record->copy,
         .copy_bytes = record->copy_bytes,
+        .file_bytes = write->file_length,
     };
     write->on_stage = model_on_stage;
     write->context = record;
@@ -269,6 +269,11 @@ static void act_abort(struct end *end)
 static void act_info(struct end *end)
 {
     struct weir_delivery_info info;
+    struct weir_send_info sends;
+
+    weir_loop_send_info(world.loop, &sends);
+    expect(sends.pinned_bytes <= world.pinned_bytes_max, "%llu bytes are pinned",
+           (unsigned long long)sends.pinned_bytes);
 
     if (end->close_called || end->abort_called)
         expect(weir_stream_is_closing(end->stream), "e%u: closing and does not say so",
@@ -499,6 +504,14 @@ static void faults_remove(struct weir__sim_options *options)
     options->info |= !world.exact;
 }
 
+static void zerocopy_draw(void)
+{
+    world.zerocopy = (enum weir_zerocopy)below(3);
+    world.pinned_bytes_max = chance(500) ? 64u << 20 : 1ull << (14 + below(8));
+    if (world.zerocopy == WEIR_ZEROCOPY_ON && !world.options.zerocopy)
+        world.zerocopy = WEIR_ZEROCOPY_AUTO;
+}
+
 static void world_draw(uint64_t seed, FILE *trace)
 {
     struct weir__sim_options *options = &world.options;
@@ -536,6 +549,7 @@ static void world_draw(uint64_t seed, FILE *trace)
     world.descriptors_run_out = options->open_emfile > 0 || options->handles_max <= 2 * ENDS_MAX;
     world.resets = options->connection_reset > 0;
     world.silences = options->connection_silence > 0 || options->connect_silence > 0;
+    zerocopy_draw();
     sim_tls_draw();
 }
 
@@ -546,6 +560,8 @@ static bool world_begin(void)
 
     weir_loop_options_init(&loop_options);
     loop_options.delivery = world.delivery;
+    loop_options.zerocopy = world.zerocopy;
+    loop_options.pinned_bytes_max = world.pinned_bytes_max;
     weir_listener_options_init(&listener_options);
     weir_stream_options_init(&world.stream_options);
     if (chance(500))
@@ -594,6 +610,7 @@ static bool seed_run(uint64_t seed, FILE *trace)
         return false;
     }
     model_check_resets();
+    model_check_sends();
     weir_loop_free(world.loop);
     sim_tls_end();
     expect(live_allocations == 0, "%lld allocations were not released",

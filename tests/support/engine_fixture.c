@@ -190,6 +190,59 @@ void record_send(struct record *record, const void *bytes, size_t length, unsign
     record->op.send.part_count = 1;
     record->op.send.flags = flags;
     record->op.send.record_type = 0;
+    record->op.send.pin = NULL;
+    record_submit(record);
+}
+
+static void pin_on_released(struct weir__pin *base, enum weir__pin_result result)
+{
+    struct pin *pin = (struct pin *)base;
+    const struct record *send = pin->send;
+
+    assert_true(send->f->in_wait);
+    assert_false(send->f->in_call);
+    assert_int_equal(pin->released, 0);
+    assert_true(send->finals >= pin->send_finals);
+    pin->released++;
+    pin->result = result;
+    if (pin->released_count)
+        (*pin->released_count)++;
+    if (pin->scribble)
+        memset(pin->memory, 0xEE, pin->bytes);
+}
+
+void pin_init(struct pin *pin)
+{
+    memset(pin, 0, sizeof(*pin));
+    pin->pin.released = pin_on_released;
+}
+
+static void pin_bind(struct pin *pin, struct record *record, void *memory, size_t length)
+{
+    assert_int_equal(pin->released, 0);
+    pin->send = record;
+    pin->send_finals = record->finals + 1;
+    pin->memory = memory;
+    pin->bytes = length;
+    record->op.send.pin = &pin->pin;
+}
+
+void record_send_pinned(struct record *record, void *bytes, size_t length, unsigned flags,
+                        struct pin *pin)
+{
+    record->part = (struct iovec){.iov_base = bytes, .iov_len = length};
+    record_send_parts_pinned(record, &record->part, 1, flags, pin);
+}
+
+void record_send_parts_pinned(struct record *record, struct iovec *parts, unsigned part_count,
+                              unsigned flags, struct pin *pin)
+{
+    record->op.kind = WEIR__OP_SEND;
+    record->op.send.parts = parts;
+    record->op.send.part_count = part_count;
+    record->op.send.flags = flags;
+    record->op.send.record_type = 0;
+    pin_bind(pin, record, parts->iov_base, part_count == 1 ? parts->iov_len : 0);
     record_submit(record);
 }
 
@@ -200,6 +253,7 @@ void record_send_file(struct record *record, int file, uint64_t offset, uint64_t
     record->op.send_file.file = file;
     record->op.send_file.offset = offset;
     record->op.send_file.length = length;
+    record->op.send_file.piece = 64u << 10;
     record->op.send_file.flags = flags;
     record_submit(record);
 }

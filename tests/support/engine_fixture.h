@@ -83,6 +83,26 @@ void record_submit(struct record *record);
 void record_cancel(struct record *record);
 /* Submits a SEND of one part. */
 void record_send(struct record *record, const void *bytes, size_t length, unsigned flags);
+
+/* A pin, and how it was released; checks rule 7 at that. */
+struct pin {
+    struct weir__pin pin;
+    struct record *send;  /* that brought it */
+    unsigned send_finals; /* of it, the one that this pin's send has */
+    unsigned released;
+    enum weir__pin_result result;
+    unsigned *released_count; /* counts, if not NULL */
+    bool scribble;            /* writes over the memory at once when released; of one part */
+    void *memory;
+    size_t bytes;
+};
+
+void pin_init(struct pin *pin);
+/* Submits a SEND of one part, or of several, that brings the pin. */
+void record_send_pinned(struct record *record, void *bytes, size_t length, unsigned flags,
+                        struct pin *pin);
+void record_send_parts_pinned(struct record *record, struct iovec *parts, unsigned part_count,
+                              unsigned flags, struct pin *pin);
 void record_send_file(struct record *record, int file, uint64_t offset, uint64_t length,
                       unsigned flags);
 /* Submits a SEND or SEND_FILE and the rest of it until all is taken. */

@@ -232,6 +232,58 @@ static void check_wire_bytes(const struct record *record, const struct weir_writ
            "e%u: stage %u and its first byte", end->number, event->stage);
 }
 
+/*
+ * The bits of a write's ways that pins decide, as they are once nothing of it is pinned; of one whose last bytes are in
+ * no whole record on the wire, at most.
+ */
+static unsigned pinned_ways(const struct record *record, bool *exact)
+{
+    const struct end *end = record->end;
+    const struct wire *wire = end->wire_out;
+    uint64_t start = wire_start_of(wire, record->from);
+    uint64_t stop = wire ? wire_end_of(wire, record->to) : record->to - record->file_bytes;
+
+    *exact = !wire || stop != UINT64_MAX;
+    if (wire && start > wire->record_start)
+        start = wire->record_start;
+    unsigned results = end->out ? weir__sim_flow_pinned(end->out, start, stop) : 0, ways = 0;
+
+    if (results & 1u << WEIR__PIN_USED)
+        ways |= WEIR_SEND_ZEROCOPY;
+    if (results & 1u << WEIR__PIN_COPIED)
+        ways |= WEIR_SEND_COPIED;
+    if (results & 1u << WEIR__PIN_REFUSED)
+        ways |= WEIR_SEND_COPY;
+    return ways;
+}
+
+/* Before memory is released it counts as used in place: what became of it is not known. */
+static void check_ways(const struct record *record, const struct weir_write_event *event)
+{
+    const struct end *end = record->end;
+    unsigned pins = WEIR_SEND_COPY | WEIR_SEND_ZEROCOPY | WEIR_SEND_COPIED;
+    bool released = event->stage >= WEIR_STAGE_FAILED || (record->told & WEIR_STAGE_RELEASED);
+    uint64_t memory_bytes = record->to - record->from - record->file_bytes;
+    bool file = event->accepted_bytes > memory_bytes && !end->tls;
+
+    expect((event->wire_bytes > 0) == (event->ways != 0), "e%u: stage %u, %llu bytes by ways %u",
+           end->number, event->stage, (unsigned long long)event->wire_bytes, event->ways);
+    expect(world.zerocopy != WEIR_ZEROCOPY_OFF ||
+               !(event->ways & (WEIR_SEND_ZEROCOPY | WEIR_SEND_COPIED)),
+           "e%u: zero copy, which is off", end->number);
+    if (end->kernel_tx)
+        return;
+    expect(!(event->ways & WEIR_SEND_KERNEL_TLS), "e%u: by the kernel's TLS", end->number);
+    expect(!(event->ways & WEIR_SEND_FILE) == !file, "e%u: %llu bytes of %llu by ways %u",
+           end->number, (unsigned long long)event->accepted_bytes, (unsigned long long)memory_bytes,
+           event->ways);
+    bool exact;
+    unsigned actual = event->ways & pins, expected = pinned_ways(record, &exact);
+    if (released)
+        expect(exact ? actual == expected : !(actual & ~expected), "e%u: stage %u: ways %u, not %u",
+               end->number, event->stage, actual, expected);
+}
+
 static void check_failed(struct record *record, const struct weir_write_event *event)
 {
     const struct end *end = record->end;
@@ -259,6 +311,7 @@ static void check_failed(struct record *record, const struct weir_write_event *e
     seen.failed_timeout += event->error == WEIR_ETIMEDOUT;
     seen.failed_abort += event->error == WEIR_EABORTED;
     seen.failed_memory += event->error == WEIR_ENOMEM;
+    seen.failed_pinned += (event->ways & (WEIR_SEND_ZEROCOPY | WEIR_SEND_COPIED)) != 0;
 }
 
 void model_spoil(struct record *record)
@@ -268,6 +321,16 @@ void model_spoil(struct record *record)
     memset(record->copy, 0xee, record->copy_bytes);
     free(record->copy);
     record->copy = NULL;
+}
+
+static void note_released(const struct record *record, const struct weir_write_event *event)
+{
+    bool pinned = event->ways & (WEIR_SEND_ZEROCOPY | WEIR_SEND_COPIED);
+
+    seen.released_before_delivered +=
+        pinned && (record->asked & ~record->told & WEIR_STAGE_DELIVERED);
+    seen.released_after_delivered += (record->told & WEIR_STAGE_DELIVERED) != 0;
+    seen.zerocopy_tls += pinned && record->end->tls;
 }
 
 void model_on_stage(struct weir_stream *stream, void *context, const struct weir_write_event *event)
@@ -282,7 +345,14 @@ void model_on_stage(struct weir_stream *stream, void *context, const struct weir
     expect(failed || (record->asked & stage), "e%u: stage %u was not asked for", end->number,
            stage);
     expect(!(record->told & stage), "e%u: stage %u told twice", end->number, stage);
-    expect(record->told < stage, "e%u: stage %u after a later one", end->number, stage);
+    if (stage == WEIR_STAGE_RELEASED)
+        expect(!(record->asked & ~record->told & WEIR_STAGE_ACCEPTED),
+               "e%u: released before it was accepted", end->number);
+    else
+        expect((record->told & ~(unsigned)WEIR_STAGE_RELEASED) < stage,
+               "e%u: stage %u after a later one", end->number, stage);
+    if (stage == WEIR_STAGE_RELEASED)
+        note_released(record, event);
     expect(event->at_ns <= now(), "e%u: stage %u in the future", end->number, stage);
     expect(failed || event->bytes == record->to - record->from, "e%u: stage %u of %llu bytes",
            end->number, stage, (unsigned long long)event->bytes);
@@ -300,6 +370,7 @@ void model_on_stage(struct weir_stream *stream, void *context, const struct weir
             check_delivered(record, event);
     }
     check_wire_bytes(record, event);
+    check_ways(record, event);
     if (failed || stage == WEIR_STAGE_RELEASED)
         model_spoil(record);
     if (chance(100))
@@ -434,6 +505,21 @@ void model_check_resets(void)
     }
 }
 
+void model_check_sends(void)
+{
+    struct weir_send_info info;
+    uint64_t *all = seen.sends.sends;
+
+    weir_loop_send_info(world.loop, &info);
+    expect(info.pinned_bytes == 0, "%llu bytes are still pinned",
+           (unsigned long long)info.pinned_bytes);
+    for (unsigned i = 0; i < WEIR_SEND_REASONS; i++)
+        all[i] += info.sends[i];
+    seen.sends.zerocopy_used += info.zerocopy_used;
+    seen.sends.zerocopy_copied += info.zerocopy_copied;
+    seen.sends.zerocopy_refused += info.zerocopy_refused;
+}
+
 static void on_close(struct weir_stream *stream, int reason)
 {
     struct end *end = check_stream(stream, "on_close");
@@ -466,7 +552,8 @@ static void on_close(struct weir_stream *stream, int reason)
         model_check_info(end, &info);
     }
     sim_tls_note_closed(end, reason);
-    expect(!end->close_by_ns || now() <= end->close_by_ns + CLOSE_LATENESS_NS,
+    uint64_t late_ns = CLOSE_LATENESS_NS + world.options.notice_late_ns_max;
+    expect(!end->close_by_ns || now() <= end->close_by_ns + late_ns,
            "e%u: closed %llu ms after its deadline", end->number,
            (unsigned long long)(now() - end->close_by_ns) / NS_PER_MS);
     weir_timer_stop(&end->act_timer);
@@ -520,8 +607,24 @@ bool model_check_seen(void)
         {"changed bytes", seen.tampered},
         {"changed handshakes", seen.tampered_handshakes},
         {"handshakes too late", seen.handshakes_late},
+        {"pins used in place", seen.sends.zerocopy_used},
+        {"pins copied on the way", seen.sends.zerocopy_copied},
+        {"pins refused", seen.sends.zerocopy_refused},
+        {"released before delivered", seen.released_before_delivered},
+        {"released after delivered", seen.released_after_delivered},
+        {"failed while pinned", seen.failed_pinned},
+        {"records pinned", seen.zerocopy_tls},
     };
     bool complete = true;
+
+    for (unsigned i = 0; i < WEIR_SEND_REASONS; i++) {
+        const char *name = weir_send_reason_name((enum weir_send_reason)i);
+        printf("  sent because: %-16s %llu\n", name, (unsigned long long)seen.sends.sends[i]);
+        if (seen.sends.sends[i] > 0)
+            continue;
+        printf("FAIL: coverage: never sent because: %s\n", name);
+        complete = false;
+    }
 
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
         printf("  %-30s %llu\n", counts[i].name, (unsigned long long)counts[i].count);

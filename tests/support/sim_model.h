@@ -29,7 +29,8 @@ struct end;
 
 struct record {
     struct end *end;
-    uint64_t from, to; /* of the bytes of its direction */
+    uint64_t from, to;   /* of the bytes of its direction */
+    uint64_t file_bytes; /* of these, the last ones */
     unsigned asked, told;
     bool over, failed;
     int error;
@@ -91,6 +92,8 @@ struct sim_world {
     unsigned connections, connects_left;
     struct end *ends[ENDS_MAX];
     unsigned end_count;
+    enum weir_zerocopy zerocopy;
+    uint64_t pinned_bytes_max;
     unsigned oom;   /* chance of an allocation's failure, in thousandths */
     unsigned abort; /* chance of an abort */
     bool clean;     /* nothing goes wrong: everything must be delivered */
@@ -116,6 +119,8 @@ struct sim_seen {
     uint64_t updates_asked, updates_unasked, cut_off, tampered, tampered_handshakes;
     uint64_t kernel_tx, kernel_rx;
     uint64_t records_ran_out, storms, handshakes_late;
+    uint64_t released_before_delivered, released_after_delivered, failed_pinned, zerocopy_tls;
+    struct weir_send_info sends;
 };
 extern struct sim_seen seen;
 
@@ -139,6 +144,7 @@ void model_flows_find(struct end *end);
 void model_spoil(struct record *record);
 /* Once all streams are closed. */
 void model_check_resets(void);
+void model_check_sends(void);
 /* Whether everything was seen that there is to see; prints the counts. */
 bool model_check_seen(void);
 

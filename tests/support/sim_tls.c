@@ -105,6 +105,7 @@ static struct weir_tls_context *context_new(bool server, unsigned version_max)
     if (server && chance(300))
         options.peer = chance(500) ? WEIR_TLS_PEER_OPTIONAL : WEIR_TLS_PEER_DEFAULT;
     options.kernel = (enum weir_tls_kernel)(world.tls.kernel ? below(3) : below(20) == 0);
+    options.cipher_source = WEIR_TLS_CIPHER_LIBRARY; /* the toy's tags say what is where */
     options.handshake_timeout_ms = (uint32_t)world.tls.handshake_timeout_ms;
     options.records_max = records_max_draw(options.records_max, world.tls.cannot_rekey);
     world.oom = 0;

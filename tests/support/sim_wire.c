@@ -60,14 +60,17 @@ static int seal(struct weir__tls_aead *aead, const uint8_t *nonce, const uint8_t
 {
     struct note note = {.length = 0};
     bool is_1_3 = additional_length == 5;
-    int error =
-        weir__tls_toy.aead_seal(aead, nonce, additional, additional_length, parts, part_count, out);
+    /* TLS 1.3: the last byte of all, before what lies in its place is encrypted. */
+    const struct iovec *last = &parts[part_count - 1];
+    uint8_t inner_type = is_1_3 ? ((const uint8_t *)last->iov_base)[last->iov_len - 1] : 0;
+    int error = weir__tls_toy.ciphers.aead_seal(aead, nonce, additional, additional_length, parts,
+                                                part_count, out);
 
     for (unsigned i = 0; i < part_count; i++)
         note.length += (uint32_t)parts[i].iov_len;
     memcpy(&note.tag, out + note.length, sizeof(note.tag));
     if (is_1_3) {
-        note.type = *(const uint8_t *)parts[part_count - 1].iov_base;
+        note.type = inner_type;
         note.length--;
     } else {
         note.type = additional[8];
@@ -87,7 +90,7 @@ const struct weir__tls_vendor *wire_vendor(void)
     static struct weir__tls_vendor vendor;
 
     vendor = weir__tls_toy;
-    vendor.aead_seal = seal;
+    vendor.ciphers.aead_seal = seal;
     return &vendor;
 }
 
@@ -264,6 +267,11 @@ static uint64_t position_of(const struct wire *wire, uint64_t plain, bool is_end
     if (is_end && plain == record->plain_end)
         return record->end;
     return record->start + (plain - record->plain_start);
+}
+
+uint64_t wire_start_of(const struct wire *wire, uint64_t plain)
+{
+    return wire ? position_of(wire, plain, false) : plain;
 }
 
 uint64_t wire_length_of(const struct wire *wire, uint64_t from, uint64_t to)

@@ -55,6 +55,8 @@ void wire_read(struct wire *wire, uint8_t *bytes, uint64_t length);
 uint64_t wire_plain_at(const struct wire *wire, uint64_t offset);
 /* Where the record with the owner's byte before `plain` ends; UINT64_MAX: there is none yet. */
 uint64_t wire_end_of(const struct wire *wire, uint64_t plain);
+/* Where the owner's byte at `plain` is, or the record that begins with it; UINT64_MAX: nowhere yet. */
+uint64_t wire_start_of(const struct wire *wire, uint64_t plain);
 /* What the owner's bytes from `from` to `to` take of the wire: a record's overhead is with its last byte. */
 uint64_t wire_length_of(const struct wire *wire, uint64_t from, uint64_t to);
 

@@ -44,6 +44,7 @@ struct send {
     uint64_t at_ns[WEIR_STAGE_FAILED + 1];
     uint64_t first_byte_ns, bytes, accepted_bytes, wire_bytes;
     enum weir_delivery_source source;
+    unsigned ways;
     int error;
 };
 
@@ -69,7 +70,8 @@ struct stream_tls {
     const char *server, *client; /* vendors */
     enum weir_tls_version version;
     enum weir_tls_kernel kernel;
-    const char *engine; /* on this one only; NULL: on all */
+    enum weir_tls_cipher_source cipher_source; /* the server's; the client has the default */
+    const char *engine;                        /* on this one only; NULL: on all */
 };
 
 typedef void (*stream_test_fn)(struct stream_fixture *f);
@@ -79,8 +81,10 @@ struct stream_test {
     stream_test_fn run;
     bool delivery_off;
     uint64_t held_bytes_max; /* 0: the default */
-    bool kernel;             /* makes sense on real sockets only */
-    bool plain;              /* makes sense without TLS only */
+    enum weir_zerocopy zerocopy;
+    uint64_t pinned_bytes_max; /* 0: the default */
+    bool kernel;               /* makes sense on real sockets only */
+    bool plain;                /* makes sense without TLS only */
 };
 
 /*

@@ -36,8 +36,8 @@ size_t tls_craft_record(const struct weir__tls_protector *seal, uint8_t type, co
     memcpy(additional + 8, record, 3);
     additional[11] = (uint8_t)(length >> 8);
     additional[12] = (uint8_t)length;
-    int error = seal->vendor->aead_seal(seal->aead, nonce, is_1_3 ? record : additional,
-                                        is_1_3 ? 5 : 13, &part, length > 0, record + offset);
+    int error = seal->ciphers->aead_seal(seal->aead, nonce, is_1_3 ? record : additional,
+                                         is_1_3 ? 5 : 13, &part, length > 0, record + offset);
     assert(!error);
     return 5 + body;
 }

@@ -445,8 +445,8 @@ static bool vendor_has_cipher(const struct weir__tls_vendor *vendor, enum weir__
     static const uint8_t key[WEIR__TLS_KEY_MAX];
     struct weir__tls_aead *aead = NULL;
 
-    int rc = vendor->aead_new(&aead, cipher, key, true);
-    vendor->aead_free(rc == 0 ? aead : NULL);
+    int rc = vendor->ciphers.aead_new(&aead, cipher, key, true);
+    vendor->ciphers.aead_free(rc == 0 ? aead : NULL);
     return rc == 0;
 }
 
@@ -470,8 +470,8 @@ static void tickets_open(struct tls_pair *pair, bool take)
     uint8_t *record;
     size_t length;
 
-    assert_int_equal(weir__tls_protector_init(&rx, client->vendor, &client->result.rx.keys, false),
-                     0);
+    assert_int_equal(
+        weir__tls_protector_init(&rx, &client->vendor->ciphers, &client->result.rx.keys, false), 0);
     while ((record = record_take(&pair->server, &length))) {
         struct weir__tls_opened opened;
         assert_int_equal(weir__tls_open(&rx, record, length, room, &opened), 0);
@@ -513,8 +513,10 @@ static void exchange_one(struct tls_end *from, struct tls_end *to)
     uint8_t record[256];
     struct weir__tls_protector tx, rx;
 
-    assert_int_equal(weir__tls_protector_init(&tx, from->vendor, &from->result.tx.keys, true), 0);
-    assert_int_equal(weir__tls_protector_init(&rx, to->vendor, &to->result.rx.keys, false), 0);
+    assert_int_equal(
+        weir__tls_protector_init(&tx, &from->vendor->ciphers, &from->result.tx.keys, true), 0);
+    assert_int_equal(
+        weir__tls_protector_init(&rx, &to->vendor->ciphers, &to->result.rx.keys, false), 0);
     for (unsigned i = 0; i < 3; i++) {
         struct weir__tls_opened opened;
         int64_t length = weir__tls_seal(&tx, WEIR__TLS_APPLICATION_DATA, parts, 2, record);

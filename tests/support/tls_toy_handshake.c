@@ -212,7 +212,7 @@ static int protector_make(struct weir__tls_protector *protector, const struct we
 
     from.sequence = sequence;
     weir__tls_protector_dispose(protector);
-    return weir__tls_protector_init(protector, &weir__tls_toy, &from, seal);
+    return weir__tls_protector_init(protector, &weir__tls_toy.ciphers, &from, seal);
 }
 
 static void secret_make(const struct weir__tls_handshake *handshake, const char *label,

@@ -26,6 +26,7 @@
 
 #define SMALL  100                          /* kept in memory */
 #define LARGE  (WEIR__FILE_CONTENT_MAX + 1) /* kept open */
+#define HOT    (3 * LARGE)                  /* bytes of content of open files */
 #define OLD_S  1000000000                   /* when the files of most tests were modified */
 #define BELIEF WEIR__FILE_BELIEVED_NS
 
@@ -36,7 +37,7 @@ static int64_t wall_s;
 
 static void open_cache(const char *root, uint32_t opened_max, uint32_t others_max)
 {
-    struct weir__file_cache_bounds bounds = {opened_max, 16, others_max};
+    struct weir__file_cache_bounds bounds = {opened_max, 16, others_max, HOT};
     int descriptor = weir__root_open(root);
     if (descriptor == WEIR_ENOTSUP) {
         printf("SKIP: this kernel has no openat2\n");
@@ -398,6 +399,149 @@ static void test_bounds(void **state)
     weir__file_cache_dispose(&cache);
 }
 
+static const char *content_of(struct weir__file *file)
+{
+    return weir__file_cache_content(&cache, file, WEIR__CODING_IDENTITY, now_ns);
+}
+
+/* "text" of the content that is in memory, "" if it is not. */
+static const char *look_hot(const char *path)
+{
+    static char text[5];
+    struct weir__file *file = get(path, 0);
+    const char *content = content_of(file);
+    memset(text, 0, sizeof(text));
+    if (content)
+        memcpy(text, content, 4);
+    weir__file_release(&cache, file);
+    return text;
+}
+
+/* An open file's content is read for those that ask for it, the second time. */
+static void test_content(void **state)
+{
+    (void)state;
+    tree_write("file", "file", LARGE, OLD_S);
+    tree_write("small", "small", SMALL, OLD_S);
+    tree_write("huge", "huge", WEIR__FILE_HOT_MAX + 1, OLD_S);
+    open_cache(".", 16, 16);
+    struct weir__file *file = get("file", 0);
+    assert_null(content_of(file));
+    const char *content = content_of(file);
+    assert_non_null(content);
+    assert_ptr_equal(content_of(file), content);
+    for (size_t i = 0; i < LARGE; i++)
+        assert_int_equal(content[i], "file"[i % 4]);
+    /* The descriptor is for those that do not ask. */
+    assert_true(file->representations[0].descriptor >= 0);
+    assert_int_equal(cache.hot_bytes, LARGE);
+    weir__file_release(&cache, file);
+    assert_string_equal(look_hot("file"), "file");
+    assert_string_equal(look_hot("small"), "smal"); /* as ever */
+    assert_string_equal(look_hot("huge"), "");
+    assert_string_equal(look_hot("huge"), "");
+    assert_int_equal(cache.hot_bytes, LARGE);
+    weir__file_cache_dispose(&cache);
+    assert_int_equal(cache.hot_bytes, 0);
+}
+
+/* What a response uses stays as it was; others see a change as soon as of any file. */
+static void test_content_changes(void **state)
+{
+    (void)state;
+    open_cache(".", 16, 16);
+    static const char *const how[] = {"replaced", "edited", "cut", "longer"};
+    for (int i = 0; i < 4; i++) {
+        tree_write("file", "old!", LARGE, OLD_S);
+        now_ns += BELIEF;
+        look_hot("file");
+        struct weir__file *used = get("file", 0);
+        const char *content = content_of(used);
+        assert_non_null(content);
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL); /* a file system's clock ticks */
+        const char *name = i == 0 ? "next" : "file";
+        tree_write(name, "new!", i == 2 ? LARGE - 1 + SMALL : i == 3 ? LARGE + 8 : LARGE, OLD_S);
+        if (i == 0)
+            assert_int_equal(rename("next", "file"), 0);
+        print_message("%s\n", how[i]);
+        assert_string_equal(look_hot("file"), "old!");
+        now_ns += BELIEF;
+        assert_string_equal(look_hot("file"), "");
+        assert_string_equal(look_hot("file"), "new!");
+        for (size_t at = 0; at < LARGE; at++)
+            assert_int_equal(content[at], "old!"[at % 4]);
+        weir__file_release(&cache, used);
+    }
+    assert_string_equal(look_hot("file"), "new!");
+    assert_int_equal(cache.hot_bytes, LARGE + 8);
+    weir__file_cache_dispose(&cache);
+}
+
+/* A file that is not the one that was opened any more, or is being written to, is not kept. */
+static void test_content_of_changed(void **state)
+{
+    (void)state;
+    static const off_t sizes[] = {LARGE, 2, LARGE + 8};
+    open_cache(".", 16, 16);
+    for (int i = 0; i < 3; i++) {
+        tree_write("file", "old!", LARGE, OLD_S);
+        now_ns += BELIEF;
+        struct weir__file *file = get("file", 0);
+        assert_null(content_of(file));
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+        int descriptor = open("file", O_WRONLY | O_CLOEXEC);
+        assert_int_equal(pwrite(descriptor, "new!", 4, 0), 4);
+        assert_int_equal(ftruncate(descriptor, sizes[i]), 0);
+        close(descriptor);
+        assert_null(content_of(file));
+        assert_int_equal(cache.hot_bytes, 0);
+        weir__file_release(&cache, file);
+    }
+    weir__file_cache_dispose(&cache);
+}
+
+/* A budget bounds content; whoever nobody asked for lately makes room, unless a response uses it. */
+static void test_content_budget(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"a...", "b...", "c...", "d...", "e..."};
+    for (int i = 0; i < 5; i++)
+        tree_write(names[i], names[i], LARGE, OLD_S);
+    open_cache(".", 16, 16);
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < 2; j++)
+            look_hot(names[i]);
+    assert_int_equal(cache.hot_bytes, HOT);
+    assert_string_equal(look_hot("c..."), "c...");
+    assert_string_equal(look_hot("d..."), ""); /* all others were asked for lately */
+
+    now_ns += BELIEF / 2;
+    look_hot("b...");
+    struct weir__file *used = get("a...", 0);
+    const char *content = content_of(used);
+    now_ns += BELIEF / 2;
+    assert_string_equal(look_hot("d..."), "d..."); /* in the place of c, the oldest */
+    assert_string_equal(look_hot("e..."), "");
+    assert_string_equal(look_hot("c..."), "");
+    assert_int_equal(cache.hot_bytes, HOT);
+    now_ns += BELIEF;
+    assert_string_equal(look_hot("e..."), "e..."); /* in the place of b: a is in use */
+    assert_memory_equal(content, "a...", 4);
+    assert_int_equal(cache.hot_bytes, HOT);
+
+    /* What left the table counts for as long as it is there. */
+    assert_int_equal(unlink("a..."), 0);
+    now_ns += BELIEF;
+    assert_string_equal(look("a..."), "404");
+    assert_false(used->in_table);
+    assert_int_equal(cache.hot_bytes, HOT);
+    assert_memory_equal(content, "a...", 4);
+    weir__file_release(&cache, used);
+    assert_int_equal(cache.hot_bytes, HOT - LARGE);
+    weir__file_cache_dispose(&cache);
+    assert_int_equal(cache.hot_bytes, 0);
+}
+
 static rlim_t limit_descriptors(rlim_t limit)
 {
     struct rlimit rlimit;
@@ -466,9 +610,22 @@ static void test_out_of_memory(void **state)
     /* the file, two contents, three texts of fields */
     assert_int_equal(failed, 6);
 
+    /* Without memory for its content an open file stays what it is. */
+    struct weir__file *file = get("a", 0);
+    assert_null(weir__file_cache_content(&cache, file, WEIR__CODING_GZIP, now_ns));
+    allocations = 0;
+    allocation_to_fail = 1;
+    assert_null(weir__file_cache_content(&cache, file, WEIR__CODING_GZIP, now_ns));
+    assert_int_equal(allocations, 1);
+    allocation_to_fail = 0;
+    assert_int_equal(cache.hot_bytes, 0);
+    assert_non_null(weir__file_cache_content(&cache, file, WEIR__CODING_GZIP, now_ns));
+    assert_int_equal(cache.hot_bytes, LARGE);
+    weir__file_release(&cache, file);
+
     int root = dup(cache.root);
     struct weir__file_cache other;
-    struct weir__file_cache_bounds bounds = {16, 16, 16};
+    struct weir__file_cache_bounds bounds = {16, 16, 16, HOT};
     allocations = 0;
     allocation_to_fail = 1;
     assert_int_equal(weir__file_cache_init(&other, root, seed, &bounds), WEIR_ENOMEM);
@@ -532,6 +689,10 @@ int main(void)
         tree_test(test_in_use),
         tree_test(test_siblings),
         tree_test(test_bounds),
+        tree_test(test_content),
+        tree_test(test_content_changes),
+        tree_test(test_content_of_changed),
+        tree_test(test_content_budget),
         tree_test(test_out_of_descriptors),
         tree_test(test_out_of_memory),
         tree_test(test_root),

@@ -68,6 +68,7 @@ static void serve_has_defaults(void **state)
     assert_false(options.listen[0].tls);
     assert_int_equal(options.listen_tls_count, 0);
     assert_null(options.tls_vendor);
+    assert_int_equal(options.tls_cipher, WEIR_TLS_CIPHER_AUTO);
     assert_int_equal(options.ktls, WEIR__KTLS_AUTO);
     assert_int_equal(options.certificate_count, 0);
     assert_int_equal(options.tls_min, WEIR_TLS_1_2);
@@ -110,9 +111,9 @@ static void serve_takes_every_option_of_tls(void **state)
     (void)state;
     assert_int_equal(parse("serve", "--listen-tls", "127.0.0.1:8443", "--cert=a.pem", "--key",
                            "a.key", "--cert", "b.pem", "--key=b.key", "--tls", "gnutls",
-                           "--ktls=tx", "--tls-min=1.2", "--tls-max", "1.2", "--client-ca",
-                           "ca.pem", "--client-cert=required", "--ticket-keys", "keys",
-                           "--tls-rekey=1", "--tls-key-log-insecure", "secrets"),
+                           "--tls-cipher=library", "--ktls=tx", "--tls-min=1.2", "--tls-max", "1.2",
+                           "--client-ca", "ca.pem", "--client-cert=required", "--ticket-keys",
+                           "keys", "--tls-rekey=1", "--tls-key-log-insecure", "secrets"),
                      0);
     /* No plain address beside it, unless it is asked for. */
     assert_int_equal(options.listen_count, 1);
@@ -125,6 +126,7 @@ static void serve_takes_every_option_of_tls(void **state)
     assert_string_equal(options.certificates[1].certificate_file, "b.pem");
     assert_string_equal(options.certificates[1].key_file, "b.key");
     assert_string_equal(options.tls_vendor, "gnutls");
+    assert_int_equal(options.tls_cipher, WEIR_TLS_CIPHER_LIBRARY);
     assert_int_equal(options.ktls, WEIR__KTLS_TX);
     assert_int_equal(options.tls_min, WEIR_TLS_1_2);
     assert_int_equal(options.tls_max, WEIR_TLS_1_2);
@@ -172,6 +174,8 @@ static void options_of_tls_must_make_sense_together(void **state)
                    "1.1");
     assert_refused("'nss' is no value for '--tls': it takes openssl, gnutls, wolfssl or mbedtls",
                    "serve", "--tls", "nss");
+    assert_refused("'openssl' is no value for '--tls-cipher': it takes auto or library", "serve",
+                   "--tls-cipher", "openssl");
     assert_refused("'rx' is no value for '--ktls': it takes auto, off, on or tx", "serve", "--ktls",
                    "rx");
     assert_refused("'' is no value for '--cert': it takes a file's name, at most 16 times", "serve",

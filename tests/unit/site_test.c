@@ -350,6 +350,29 @@ static void test_ranges(void **state)
     CHECK(cases);
 }
 
+/* A body that is encrypted here comes from memory, from the second time on; another one from the file. */
+static void test_encrypted(void **state)
+{
+    (void)state;
+    const char *whole = "GET /large.bin HTTP/1.1\r\nHost: a\r\n\r\n";
+    const char *part = "GET /large.bin HTTP/1.1\r\nHost: a\r\nRange: bytes=12-15\r\n\r\n";
+    struct weir__request request = request_of(whole);
+    struct weir__response response;
+    moment.encrypted = true;
+    respond("HEAD /large.bin HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_non_null(strstr(respond(whole), "\r\n\r\n<0+17384>"));
+    assert_non_null(strstr(respond(part), "\r\n\r\n2345"));
+    weir__site_respond(site, &request, &moment, &response);
+    assert_int_equal(response.segment_count, 1);
+    assert_int_equal(response.segments[0].length, LARGE);
+    assert_memory_equal(response.segments[0].data, "0123456789", 10);
+    assert_memory_equal(response.segments[0].data + LARGE - 4, "0123", 4);
+    moment.encrypted = false;
+    assert_non_null(strstr(respond(whole), "\r\n\r\n<0+17384>"));
+    assert_non_null(strstr(respond(part), "\r\n\r\n<12+4>"));
+    weir__response_dispose(&response);
+}
+
 static void test_multipart(void **state)
 {
     (void)state;
@@ -533,12 +556,19 @@ static void test_new_fails(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        site_test(test_whole),       site_test(test_methods),
-        site_test(test_paths),       site_test(test_long_redirect),
-        site_test(test_conditions),  site_test(test_codings),
-        site_test(test_ranges),      site_test(test_multipart),
-        site_test(test_error),       site_test(test_response_outlives_its_file),
-        site_test(test_hit_is_free), site_test(test_new_fails),
+        site_test(test_whole),
+        site_test(test_methods),
+        site_test(test_paths),
+        site_test(test_long_redirect),
+        site_test(test_conditions),
+        site_test(test_codings),
+        site_test(test_ranges),
+        site_test(test_encrypted),
+        site_test(test_multipart),
+        site_test(test_error),
+        site_test(test_response_outlives_its_file),
+        site_test(test_hit_is_free),
+        site_test(test_new_fails),
     };
     int probe = weir__root_open(".");
     if (probe == WEIR_ENOTSUP) {

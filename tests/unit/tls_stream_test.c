@@ -98,6 +98,17 @@ static bool kernel_cannot_rekey(struct stream_fixture *f)
     return f->tls->kernel != WEIR_TLS_KERNEL_OFF && !engine->ops->tls_can_rekey(engine);
 }
 
+/* Who encrypts what an end sends. */
+static const char *cipher_by(struct stream_fixture *f, const char *vendor,
+                             enum weir_tls_cipher_source source)
+{
+    const char *text, *fast = weir_tls_fast_cipher(&text);
+
+    if (f->tls->kernel != WEIR_TLS_KERNEL_OFF)
+        return "kernel";
+    return source == WEIR_TLS_CIPHER_AUTO && fast ? fast : vendor;
+}
+
 static void the_handshake_says_what_it_came_to(struct stream_fixture *f)
 {
     static const char *const offered[] = {"h2", "http/1.1"}, *const served[] = {"http/1.1"};
@@ -112,6 +123,7 @@ static void the_handshake_says_what_it_came_to(struct stream_fixture *f)
     assert_int_equal(weir_tls_info(f->server.stream, &info), 0);
     assert_int_equal(info.version, f->tls->version);
     assert_string_equal(info.vendor, weir_tls_context_vendor(f->server_context));
+    assert_string_equal(info.cipher_by, cipher_by(f, info.vendor, f->tls->cipher_source));
     assert_string_equal(info.alpn, "http/1.1");
     assert_string_equal(info.server_name, "localhost");
     assert_false(info.resumed);
@@ -120,6 +132,7 @@ static void the_handshake_says_what_it_came_to(struct stream_fixture *f)
     assert_int_equal(info.kernel_rx, f->tls->kernel == WEIR_TLS_KERNEL_TX_RX);
     assert_int_equal(weir_tls_info(f->client.stream, &info), 0);
     assert_string_equal(info.alpn, "http/1.1");
+    assert_string_equal(info.cipher_by, cipher_by(f, info.vendor, WEIR_TLS_CIPHER_AUTO));
     assert_true(info.peer_certificate);
     assert_non_null(strstr(info.cipher, "AES_128_GCM"));
 }
@@ -526,6 +539,18 @@ static void add_variants(enum weir_tls_kernel kernel)
     }
 }
 
+/* The server's records are its library's, the client's are not. */
+static void add_library_ciphers(void)
+{
+    for (unsigned i = 0; weir_tls_vendor_name(i); i++) {
+        add_variant(weir_tls_vendor_name(i), weir_tls_vendor_version_max(i), WEIR_TLS_KERNEL_OFF,
+                    "epoll");
+        struct stream_tls *variant = &variants[variant_count - 1];
+        variant->cipher_source = WEIR_TLS_CIPHER_LIBRARY;
+        strcat(names[variant_count - 1], ", own cipher");
+    }
+}
+
 int main(void)
 {
     /* In the virtual machine only what the host cannot do. */
@@ -542,6 +567,8 @@ int main(void)
     size_t first = 0;
     while (first < variant_count && variants[first].server == variants[0].server)
         first++;
+    if (!getenv("WEIR_KTLS"))
+        add_library_ciphers();
     int failed =
         stream_suite_run("streams over TLS", stream_tests, stream_test_count, variants, first);
     return failed + stream_suite_run("TLS", tls_tests, sizeof(tls_tests) / sizeof(tls_tests[0]),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tls/vendor.h"
 
-/* AEADs and HMAC of every library: known answers, and each opens what another has sealed. */
+/* AEADs and HMAC of every library: known answers, and each AEAD opens what another has sealed. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,6 +23,24 @@
 
 static const enum weir__tls_cipher ciphers[] = {WEIR__TLS_AES_128_GCM, WEIR__TLS_AES_256_GCM,
                                                 WEIR__TLS_CHACHA20_POLY1305};
+
+/* Those of the libraries, and then those that are faster; ended by NULL. */
+#define LENDERS_MAX 8
+static const struct weir__tls_ciphers *lenders[LENDERS_MAX + 1];
+
+static void lenders_find(void)
+{
+    const struct weir__tls_ciphers *fast;
+    const char *text;
+    unsigned count = 0;
+
+    for (unsigned v = 0; weir__tls_vendors[v]; v++)
+        lenders[count++] = &weir__tls_vendors[v]->ciphers;
+    for (unsigned i = 0; (fast = weir__tls_ciphers_fast(i, &text)) != NULL; i++) {
+        printf("%s: %s\n", fast->name, text);
+        lenders[count++] = fast;
+    }
+}
 
 /* McGrew and Viega's test cases, which NIST took over: 4 and 16; RFC 8439 section 2.8.2. */
 static const struct {
@@ -78,67 +96,67 @@ static void answer_read(struct answer *answer, unsigned i)
 }
 
 /* NULL: the library has it not. */
-static struct weir__tls_aead *aead_open(const struct weir__tls_vendor *vendor,
+static struct weir__tls_aead *aead_open(const struct weir__tls_ciphers *lender,
                                         enum weir__tls_cipher cipher, const uint8_t *key, bool seal)
 {
     struct weir__tls_aead *aead = NULL;
-    int rc = vendor->aead_new(&aead, cipher, key, seal);
+    int rc = lender->aead_new(&aead, cipher, key, seal);
 
     if (rc != WEIR_ENOTSUP)
         assert_int_equal(rc, 0);
     return aead;
 }
 
-static void answer_try(const struct weir__tls_vendor *vendor, unsigned i)
+static void answer_try(const struct weir__tls_ciphers *lender, unsigned i)
 {
     struct answer answer;
     uint8_t out[256];
 
     answer_read(&answer, i);
-    struct weir__tls_aead *sealer = aead_open(vendor, answers[i].cipher, answer.key, true);
-    struct weir__tls_aead *opener = aead_open(vendor, answers[i].cipher, answer.key, false);
+    struct weir__tls_aead *sealer = aead_open(lender, answers[i].cipher, answer.key, true);
+    struct weir__tls_aead *opener = aead_open(lender, answers[i].cipher, answer.key, false);
     if (!sealer)
         return;
     const struct iovec part = {answer.plain, answer.plain_length};
     for (unsigned again = 0; again < 2; again++) {
         memset(out, 0, sizeof(out));
-        assert_int_equal(vendor->aead_seal(sealer, answer.nonce, answer.additional,
+        assert_int_equal(lender->aead_seal(sealer, answer.nonce, answer.additional,
                                            answer.additional_length, &part, 1, out),
                          0);
         assert_memory_equal(out, answer.sealed, answer.sealed_length);
         memset(out, 0, sizeof(out));
-        assert_int_equal(vendor->aead_open(opener, answer.nonce, answer.additional,
+        assert_int_equal(lender->aead_open(opener, answer.nonce, answer.additional,
                                            answer.additional_length, answer.sealed,
                                            answer.sealed_length, out),
                          0);
         assert_memory_equal(out, answer.plain, answer.plain_length);
         /* Every single bit of it counts, and a failure is forgotten with the next record. */
         answer.sealed[again * (answer.sealed_length - 1)] ^= 0x80;
-        assert_int_equal(vendor->aead_open(opener, answer.nonce, answer.additional,
+        assert_int_equal(lender->aead_open(opener, answer.nonce, answer.additional,
                                            answer.additional_length, answer.sealed,
                                            answer.sealed_length, out),
                          WEIR_ETLS);
         answer.sealed[again * (answer.sealed_length - 1)] ^= 0x80;
     }
     if (answer.additional_length > 0)
-        assert_int_equal(vendor->aead_open(opener, answer.nonce, answer.additional,
+        assert_int_equal(lender->aead_open(opener, answer.nonce, answer.additional,
                                            answer.additional_length - 1, answer.sealed,
                                            answer.sealed_length, out),
                          WEIR_ETLS);
     for (size_t length = 0; length < WEIR__TLS_TAG; length++)
-        assert_int_equal(vendor->aead_open(opener, answer.nonce, answer.additional,
+        assert_int_equal(lender->aead_open(opener, answer.nonce, answer.additional,
                                            answer.additional_length, answer.sealed, length, out),
                          WEIR_ETLS);
-    vendor->aead_free(sealer);
-    vendor->aead_free(opener);
+    lender->aead_free(sealer);
+    lender->aead_free(opener);
 }
 
 static void test_known_answers(void **state)
 {
     (void)state;
-    for (unsigned v = 0; weir__tls_vendors[v]; v++) {
+    for (unsigned v = 0; lenders[v]; v++) {
         for (unsigned i = 0; i < LENGTH(answers); i++)
-            answer_try(weir__tls_vendors[v], i);
+            answer_try(lenders[v], i);
     }
 }
 
@@ -150,19 +168,19 @@ static void test_ciphers_that_are_there(void **state)
     (void)state;
     for (unsigned v = 0; weir__tls_vendors[v]; v++) {
         for (unsigned c = 0; c < LENGTH(ciphers); c++) {
-            struct weir__tls_aead *aead = aead_open(weir__tls_vendors[v], ciphers[c], key, true);
+            struct weir__tls_aead *aead = aead_open(lenders[v], ciphers[c], key, true);
             if (!aead) {
                 assert_int_equal(ciphers[c], WEIR__TLS_CHACHA20_POLY1305);
                 printf("SKIP: ciphers_that_are_there: %s has no CHACHA20-POLY1305\n",
-                       weir__tls_vendors[v]->name);
+                       lenders[v]->name);
                 skip();
             }
-            weir__tls_vendors[v]->aead_free(aead);
+            lenders[v]->aead_free(aead);
         }
         struct weir__tls_aead *none = NULL;
-        assert_int_equal(weir__tls_vendors[v]->aead_new(&none, WEIR__TLS_CIPHER_NONE, key, true),
+        assert_int_equal(lenders[v]->aead_new(&none, WEIR__TLS_CIPHER_NONE, key, true),
                          WEIR_ENOTSUP);
-        weir__tls_vendors[v]->aead_free(NULL);
+        lenders[v]->aead_free(NULL);
     }
 }
 
@@ -186,7 +204,7 @@ static unsigned parts_cut(struct iovec *parts, uint8_t *bytes, size_t length, un
     return count;
 }
 
-static void cross_try(const struct weir__tls_vendor *from, const struct weir__tls_vendor *to,
+static void cross_try(const struct weir__tls_ciphers *from, const struct weir__tls_ciphers *to,
                       enum weir__tls_cipher cipher)
 {
     static const size_t lengths[] = {0, 1, 15, 16, 17, 255, 256, 4096, 16384, BYTES_MAX};
@@ -235,10 +253,10 @@ static void cross_try(const struct weir__tls_vendor *from, const struct weir__tl
 static void test_each_opens_what_another_sealed(void **state)
 {
     (void)state;
-    for (unsigned i = 0; weir__tls_vendors[i]; i++) {
-        for (unsigned j = 0; weir__tls_vendors[j]; j++) {
+    for (unsigned i = 0; lenders[i]; i++) {
+        for (unsigned j = 0; lenders[j]; j++) {
             for (unsigned c = 0; c < LENGTH(ciphers); c++)
-                cross_try(weir__tls_vendors[i], weir__tls_vendors[j], ciphers[c]);
+                cross_try(lenders[i], lenders[j], ciphers[c]);
         }
     }
 }
@@ -252,19 +270,19 @@ static void test_some_parts_in_place(void **state)
     (void)state;
     pattern_fill_with(header, sizeof(header), 1);
     pattern_fill_with(body, sizeof(body), 2);
-    for (unsigned v = 0; weir__tls_vendors[v]; v++) {
+    for (unsigned v = 0; lenders[v]; v++) {
         for (unsigned c = 0; c < LENGTH(ciphers); c++) {
-            const struct weir__tls_vendor *vendor = weir__tls_vendors[v];
-            struct weir__tls_aead *aead = aead_open(vendor, ciphers[c], key, true);
+            const struct weir__tls_ciphers *lender = lenders[v];
+            struct weir__tls_aead *aead = aead_open(lender, ciphers[c], key, true);
             if (!aead)
                 continue;
             const struct iovec apart[] = {{header, 100}, {body, 300}};
             const struct iovec placed[] = {{header, 100}, {out + 100, 300}};
             memcpy(out + 100, body, 300);
-            assert_int_equal(vendor->aead_seal(aead, nonce, header, 5, apart, 2, wanted), 0);
-            assert_int_equal(vendor->aead_seal(aead, nonce, header, 5, placed, 2, out), 0);
+            assert_int_equal(lender->aead_seal(aead, nonce, header, 5, apart, 2, wanted), 0);
+            assert_int_equal(lender->aead_seal(aead, nonce, header, 5, placed, 2, out), 0);
             assert_memory_equal(out, wanted, sizeof(out));
-            vendor->aead_free(aead);
+            lender->aead_free(aead);
         }
     }
 }
@@ -334,16 +352,16 @@ static void test_memory_runs_out(void **state)
     size_t live = memory_fail_live();
 
     (void)state;
-    for (unsigned v = 0; weir__tls_vendors[v]; v++) {
+    for (unsigned v = 0; lenders[v]; v++) {
         for (unsigned c = 0; c < LENGTH(ciphers); c++) {
             for (unsigned nth = 1;; nth++) {
                 struct weir__tls_aead *aead = NULL;
                 memory_fail_at(nth);
-                int rc = weir__tls_vendors[v]->aead_new(&aead, ciphers[c], key, true);
+                int rc = lenders[v]->aead_new(&aead, ciphers[c], key, true);
                 bool happened = memory_fail_happened();
                 memory_fail_at(0);
                 if (rc == 0)
-                    weir__tls_vendors[v]->aead_free(aead);
+                    lenders[v]->aead_free(aead);
                 assert_int_equal(memory_fail_live(), live);
                 if (!happened)
                     break;
@@ -387,6 +405,7 @@ int main(void)
         cmocka_unit_test(test_find),
     };
 
+    lenders_find();
     memory_fail_install();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -114,36 +114,25 @@ bool weir__bio_socket_written(int descriptor, uint64_t *written)
     return true;
 }
 
-/* The notice of zero copy, if the message is one (Documentation/networking/msg_zerocopy.rst). */
-static bool release_read(struct msghdr *message, struct weir__bio_notice *notice)
-{
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c != NULL; c = CMSG_NXTHDR(message, c)) {
-        struct sock_extended_err error;
-        if (!(c->cmsg_level == SOL_IP && c->cmsg_type == IP_RECVERR) &&
-            !(c->cmsg_level == SOL_IPV6 && c->cmsg_type == IPV6_RECVERR))
-            continue;
-        memcpy(&error, CMSG_DATA(c), sizeof(error));
-        if (error.ee_origin != SO_EE_ORIGIN_ZEROCOPY || error.ee_errno != 0)
-            continue;
-        notice->first = error.ee_info;
-        notice->last = error.ee_data;
-        notice->copied = (error.ee_code & SO_EE_CODE_ZEROCOPY_COPIED) != 0;
-        return true;
-    }
-    return false;
-}
-
 bool weir__bio_socket_notice(int descriptor, struct weir__bio_notice *notice)
 {
     _Alignas(struct cmsghdr) char control[NOTICE_CONTROL_BYTES];
     struct msghdr message = {.msg_control = control, .msg_controllen = sizeof(control)};
+    struct weir__notice read;
 
     memset(notice, 0, sizeof(*notice));
     if (recvmsg(descriptor, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0)
         return false;
-    if (weir__stamp_read(&message, weir__clock_wall_offset_ns(NULL), &notice->stamp))
+    if (!weir__notice_read(&message, weir__clock_wall_offset_ns(NULL), &read))
+        return true;
+    if (read.kind == WEIR__NOTICE_STAMP) {
         notice->kind = WEIR__BIO_NOTICE_STAMP;
-    else if (release_read(&message, notice))
+        notice->stamp = read.stamp;
+    } else {
         notice->kind = WEIR__BIO_NOTICE_RELEASE;
+        notice->first = read.sends.first;
+        notice->last = read.sends.last;
+        notice->copied = read.sends.copied;
+    }
     return true;
 }
