@@ -140,7 +140,9 @@ class Server:
                 return
             except OSError:
                 time.sleep(0.02)
-        raise BenchError(f"{self.name} does not start: {self.output_tail()}")
+        status = self.process.poll()
+        ended = "" if status is None else f", and ended with status {status}"
+        raise BenchError(f"{self.name} does not start: {self.output_tail()}{ended}")
 
     def output_tail(self):
         lines = self.output_path.read_text(errors="replace").strip().splitlines()
@@ -203,6 +205,20 @@ class Server:
         seconds = check_output(result.stdout, self.name, requests, SIZES[target])
         if self.tls is not None:
             check_tls(result.stdout, self.name, *TLS[self.tls][:2])
+        return Run(cpu_us=cpu_ns / 1e3 / requests, requests_s=requests / seconds,
+                   busy=cpu_ns / 1e9 / seconds)
+
+
+    def load_lean(self, program, target, connections, requests, pipelined=1):
+        """Runs load.c once, for its rate. Raises BenchError as load does. Plain servers only."""
+        before = self.cpu_ns()
+        result = subprocess.run(
+            [program, *map(str, (self.port, target, SIZES[target], connections, requests, pipelined))],
+            capture_output=True, text=True, timeout=RUN_SECONDS_MAX, preexec_fn=pinned(CLIENT_CORE))
+        cpu_ns = self.cpu_ns() - before
+        if result.returncode != 0:
+            raise BenchError(f"{self.name}: {result.stderr.strip()[:200]}")
+        seconds = float(result.stdout)
         return Run(cpu_us=cpu_ns / 1e3 / requests, requests_s=requests / seconds,
                    busy=cpu_ns / 1e9 / seconds)
 

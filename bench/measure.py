@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a workload is measured: all servers in turn, round by round."""
 import contextlib
+import dataclasses
 import functools
 
 import client
@@ -41,9 +42,13 @@ def in_turns(running, rounds, run_one):
 
 
 class Load:
-    """h2load, as long for each server: how many requests that are, the first run tells."""
+    """h2load, as long for each server: how many requests that are, the first run tells.
 
-    def __init__(self, target, connections, seconds, pipelined=1):
+    With a `lean` client (load.c's path) each run is followed by one of its, half as long, for the rate.
+    """
+
+    def __init__(self, target, connections, seconds, pipelined=1, lean=None):
+        self.lean = lean
         self.target, self.connections, self.pipelined = target, connections, pipelined
         self.share = min(seconds / 0.6, 1)
         self.seconds = seconds * (2 if connections >= MANY_CONNECTIONS else 1)
@@ -58,6 +63,10 @@ class Load:
             least = TLS_REQUESTS_MIN[self.target] * self.connections if server.tls else 0
             self.requests[server.name] = max(int(run.requests_s * self.seconds), self.connections,
                                              int(least * self.share))
+        elif self.lean:
+            rate = server.load_lean(self.lean, self.target, self.connections,
+                                    max(requests // 2, self.connections), self.pipelined)
+            run = dataclasses.replace(run, requests_s=rate.requests_s, busy=rate.busy)
         return run
 
 
@@ -121,17 +130,25 @@ def row_of(server, runs):
     return row
 
 
-def measure(workload, options, starters):
+def measure(workload, options, starters, folder):
     """Returns the rows, and why some are not there."""
     if workload.kind == IDLE:
         return measure_alone(starters, functools.partial(measure_idle, workload))
     if workload.kind == ACTIVE:
         return measure_active(workload, options, starters)
     run_one = (Connect(workload.resumed) if workload.kind == CONNECT else
-               Load(workload.target, workload.connections, options.seconds, workload.pipelined))
+               Load(workload.target, workload.connections, options.seconds, workload.pipelined,
+                    lean_client(workload, folder)))
     with contextlib.ExitStack() as stack:
         running, missing = servers.start_all(stack, starters)
         return rows_of(running, in_turns(running, options.rounds, run_one)), missing
+
+
+def lean_client(workload, folder):
+    """Path of load.c, built, where there is a rate to reach and no TLS; else None."""
+    if workload.tls or not any(goal.at_least for goal in workload.goals):
+        return None
+    return servers.build(folder, "load", [])
 
 
 def measure_alone(starters, measure_one):

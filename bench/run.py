@@ -90,7 +90,7 @@ def compare(options, folder, log_folder, site, certificate, document):
     for workload in chosen(options):
         starters = list(measure.starters_for(workload, options, folder, log_folder, site,
                                              certificate))
-        rows, missing = measure.measure(workload, options, starters)
+        rows, missing = measure.measure(workload, options, starters, folder)
         made = record(workload, rows, missing + left_out_engines(workload, options))
         document["workloads"].append(made)
         report.print_workload(made)
@@ -138,7 +138,7 @@ def main():
                 search_limit(options, folder, document)
             else:
                 run(options, folder, log_folder, document)
-        except (harness.BenchError, OSError) as error:
+        except (harness.BenchError, harness.Missing, OSError) as error:
             sys.exit(f"bench: {error}")
     harness.document_write(document, options.json)
     if not options.limit_of:
