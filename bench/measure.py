@@ -13,8 +13,10 @@ from workloads import ACTIVE, CONNECT, IDLE
 
 ENGINES_MAIN = ("io_uring", "epoll")
 WARM_UP_REQUESTS = {"1kb": 3000, "16kb": 1500, "64kb": 600, "128kb": 500, "1mb": 60, "100mb": 2}
-# Of a run of 0.6 s, for each connection: so many that a handshake of 450 us is at most 8 % of 1 KB, 4 % of 128 KB.
-TLS_REQUESTS_MIN = {"1kb": 600, "16kb": 300, "64kb": 150, "128kb": 120, "1mb": 20, "100mb": 1}
+# Of a run of 0.6 s, for each connection, plain and over TLS: so many that a connection's 25 us are at most 6 % of
+# 1 KB, a handshake's 450 us 8 % of 1 KB and 4 % of 128 KB.
+REQUESTS_MIN = {"1kb": (60, 600), "16kb": (30, 300), "64kb": (20, 150), "128kb": (12, 120),
+                "1mb": (2, 20), "100mb": (1, 1)}
 MANY_CONNECTIONS = 100  # from here on runs are twice as long: their beginning counts for less
 ACTIVE_CONNECTIONS = 100
 CONNECTS = 300
@@ -60,7 +62,7 @@ class Load:
                     else self.requests[server.name])
         run = server.load(self.target, self.connections, requests, self.pipelined)
         if first:
-            least = TLS_REQUESTS_MIN[self.target] * self.connections if server.tls else 0
+            least = REQUESTS_MIN[self.target][bool(server.tls)] * self.connections
             self.requests[server.name] = max(int(run.requests_s * self.seconds), self.connections,
                                              int(least * self.share))
         elif self.lean:

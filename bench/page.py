@@ -27,7 +27,8 @@ h1 { margin: 0; font-size: 1.9rem; letter-spacing: -0.02em; }
 h2 { margin: 3rem 0 1rem; font-size: 1.3rem; }
 h3 { margin: 0 0 0.6rem; font-size: 1rem; }
 p { max-width: 48rem; } .soft { color: var(--soft); }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 33rem), 1fr)); gap: 1rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 33rem), 1fr)); gap: 1rem;
+  align-items: start; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 1rem 1.1rem;
   min-width: 0; }
 svg { display: block; width: 100%; height: auto; font: 12px system-ui, sans-serif; }
@@ -41,6 +42,7 @@ svg text { fill: var(--ink); } svg .goal-text { fill: var(--soft); font-size: 11
 th, td { padding: 0.3rem 0.6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line);
   font-variant-numeric: tabular-nums; }
 th { font-weight: 600; color: var(--soft); } th:first-child, td:first-child { text-align: left; }
+.goals { font-size: 12px; } .goals th, .goals td { padding: 0.25rem 0.45rem; }
 .goals td:nth-child(2), .goals th:nth-child(2), .goals td:nth-child(3), .goals th:nth-child(3)
   { text-align: left; }
 .met { color: var(--good); background: var(--good-paper); }
