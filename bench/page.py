@@ -136,11 +136,12 @@ def items(lines):
 
 def card(workload):
     unit = report.metric_title(workload, cost_of(workload))
+    notes = [report.goal_line(goal) for goal in workload["goals"]]
+    notes += [f"left out: {reason}" for reason in workload["left_out"]]
     return (f'<div class="card"><h3>{text(workload["title"])} <span class="soft">{text(unit)}</span></h3>'
             f'{chart(workload)}<details><summary>numbers and goals</summary>'
             f'{table(report.workload_table(workload))}'
-            f'{items([report.goal_line(goal) for goal in workload["goals"]] + [f"left out: {reason}" for reason in workload["left_out"]])}'
-            f'</details></div>')
+            f'{items(notes)}</details></div>')
 
 
 def tally(workloads):
@@ -166,7 +167,8 @@ LEGEND = "".join(
 def floor_part(found):
     parts = [f"<h3>{text(part)}</h3>" if isinstance(part, str) else table(part)
              for part in report.floor_tables(found)]
-    return f'<h2>The search for the floor</h2><p class="soft">CPU us/request</p><div class="card">{"".join(parts)}</div>'
+    return ('<h2>The search for the floor</h2><p class="soft">CPU us/request</p>'
+            f'<div class="card">{"".join(parts)}</div>')
 
 
 def render(document):
@@ -187,7 +189,8 @@ def render(document):
         parts.append(f'<h2>{text(SECTION_TITLES[section])}</h2><div class="cards">{cards}</div>')
     if document.get("delivery"):
         parts.append("<h2>--delivery on against off</h2>"
-                     f'<div class="card">{table(report.delivery_table(document["delivery"]), "", goal_class)}</div>')
+                     f'<div class="card">'
+                     f'{table(report.delivery_table(document["delivery"]), "", goal_class)}</div>')
     if document.get("floor"):
         parts.append(floor_part(document["floor"]))
     return ('<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
