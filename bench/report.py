@@ -20,7 +20,8 @@ DOCUMENTS = ("docs/performance.md", "README.md")
 MARK = re.compile(r"(<!-- bench: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 LEFT_OUT = "-"
 METRIC_TITLES = {"cpu_us": "CPU us/request", "requests_s": "requests/s", "process_bytes": "process KB",
-                 "alone_us": "alone us/request", "whole_bytes": "whole process KB", "kernel_bytes": "kernel KB, both ends",
+                 "alone_us": "alone us/request", "whole_bytes": "whole process KB",
+                 "kernel_bytes": "kernel KB, both ends",
                  "busy": "busy"}
 SCALES = dict.fromkeys(("process_bytes", "whole_bytes", "kernel_bytes"), 1 / 1024)
 # The short table: what each row is called, its workload, and what is shown of it.

@@ -6,6 +6,7 @@ See README.md for how to read the tables.
 """
 import argparse
 import pathlib
+import signal
 import sys
 import types
 
@@ -111,7 +112,8 @@ def run(options, folder, log_folder, document):
                                                   report.print_workload)
     if wanted(options, "delivery"):
         pairs = types.SimpleNamespace(pairs=options.pairs, engines=options.engines,
-                                      targets=list(delivery.GOALS))
+                                      targets=list(delivery.GOALS),
+                                      share=min(options.seconds / SECONDS, 1))
         document["delivery"] = [
             {name: vars(value) if isinstance(value, harness.Spread) else value
              for name, value in result.items()}
@@ -129,6 +131,7 @@ def search_limit(options, folder, document):
 
 def main():
     options = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # with what was started cleaned up
     document = harness.document_begin()
     document |= {"rounds": options.rounds, "seconds": options.seconds, "workloads": []}
     print(f"{options.rounds} interleaved rounds, median (quartiles)")
