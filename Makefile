@@ -7,6 +7,7 @@ PREFIX ?= /usr/local
 SEEDS ?= 100000
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 30
+BENCH ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test test-vm testssl matrix demo bench bench-tls fuzz sim soak install clean
@@ -20,7 +21,8 @@ help:
 	@echo 'make testssl    what testssl.sh finds in the default configuration, with each TLS library'
 	@echo 'make matrix     each engine, TLS library and version, kernel TLS, memory and file: a table'
 	@echo 'make demo       what write() says, what Weir says, what the client measured, over 320 ms'
-	@echo 'make bench      compare with nginx, h2o and haproxy, and delivery on with delivery off'
+	@echo 'make bench      compare with nginx, h2o, HAProxy, Traffic Server and the limit: 40 minutes'
+	@echo '                (BENCH=--quick: 10; BENCH="1kb idle": parts; BENCH=--help)'
 	@echo 'make bench-tls  only what TLS costs: a byte, a connection, an idle connection'
 	@echo 'make fuzz       run each fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make sim        run SEEDS=$(SEEDS) simulations'
@@ -65,13 +67,12 @@ demo: build
 
 bench: build
 	@packaging/bootstrap bench
-	@exec python3 bench/run.py
+	@exec python3 bench/run.py $(BENCH)
 
 bench-tls: build
 	@packaging/bootstrap bench
-	@python3 bench/run.py --tls --json build/bench-tls.json
-	@python3 bench/connect.py
-	@exec python3 bench/idle.py
+	@exec python3 bench/run.py 128kb-tls 1kb-tls 100mb-tls connect idle \
+		--json build/bench-tls.json --html build/bench-tls.html $(BENCH)
 
 fuzz:
 	@packaging/bootstrap build fuzz

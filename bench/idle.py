@@ -17,10 +17,10 @@ import time
 
 import client
 import harness
-import run
 import servers
+import trafficserver
 
-CONNECTIONS = 2000
+CONNECTIONS = 10000
 TARGET = "1kb"
 SETTLE_SECONDS = 1.0
 WARM_UP_REQUESTS = 1000  # more than an engine has buffers: each is memory once it was used
@@ -31,9 +31,9 @@ DESCRIPTORS_BESIDE = 200
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--connections", type=int, default=CONNECTIONS)
-    parser.add_argument("--engines", type=run.words, default=run.ENGINES_TLS)
-    parser.add_argument("--vendors", type=run.words, default=servers.VENDORS)
-    parser.add_argument("--ktls", type=run.words, default=["off", "on"], help="of off,on,tx")
+    parser.add_argument("--engines", type=servers.words, default=servers.ENGINES_TLS)
+    parser.add_argument("--vendors", type=servers.words, default=servers.VENDORS)
+    parser.add_argument("--ktls", type=servers.words, default=["off", "on"], help="of off,on,tx")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--json", type=pathlib.Path,
                         default=harness.REPOSITORY / "build" / "bench-idle.json")
@@ -101,8 +101,9 @@ def starters_for(arguments, folder, site, certificate):
     for start in (servers.start_nginx, servers.start_h2o):
         yield functools.partial(start, folder, site)
         yield functools.partial(start, folder, site, certificate)
-    yield functools.partial(servers.start_haproxy, folder, site, None, [TARGET])
-    yield functools.partial(servers.start_haproxy, folder, site, certificate, [TARGET])
+    for start in (servers.start_haproxy, trafficserver.start):
+        yield functools.partial(start, folder, site, None, [TARGET])
+        yield functools.partial(start, folder, site, certificate, [TARGET])
 
 
 def measure_all(arguments, folder):
@@ -111,6 +112,7 @@ def measure_all(arguments, folder):
     for start in starters_for(arguments, folder, site, certificate):
         try:
             with start() as server:
+                server.wake()
                 process, kernel = measure(server, arguments.connections)
         except harness.Missing as reason:
             missing[str(reason)] = None

@@ -185,9 +185,10 @@ static void prepare_receive(struct weir__io_uring *engine, struct weir__op *op,
         io_uring_prep_recv_multishot(sqe, handle, NULL, 0, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = WEIR__IO_URING_BUFFER_GROUP;
-    /* Most often nothing has come yet: the try would be in vain. Kernel TLS looks for records when tried. */
-    if (!op->socket->tls_rx)
-        sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+    /*
+     * Without IORING_RECVSEND_POLL_FIRST, though most often nothing has come yet and the try is in vain: where bytes
+     * and a reset are there already, the poll would tell of both at once, and then of nothing more.
+     */
 }
 
 /* Without MSG_WAITALL: with it the kernel goes on by itself after a short send, without the stamp.

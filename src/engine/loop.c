@@ -153,7 +153,7 @@ int weir__loop_new_on(struct weir_loop **result, struct weir__engine *engine,
     loop->delivery = options->delivery;
     loop->held_bytes_max = options->held_bytes_max;
     loop->zerocopy = options->zerocopy;
-    if (!engine->ops->can_zerocopy || !engine->ops->can_zerocopy(engine))
+    if (!engine->ops->can_zerocopy(engine))
         loop->zerocopy = WEIR_ZEROCOPY_OFF;
     loop->pinned_bytes_max = options->pinned_bytes_max;
     weir__list_init(&loop->deferred);

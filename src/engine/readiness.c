@@ -560,6 +560,17 @@ static void send_start(struct weir__readiness *engine, struct weir__op *op)
         complete_later(engine, op, result);
 }
 
+/* The poller has the socket before anything is sent, or nobody would see the notice. */
+static void pinned_start(struct weir__readiness *engine, struct weir__op *op)
+{
+    weir__readiness_pin_begin(op);
+    int rc = weir__readiness_interest_update(engine, op->socket);
+    if (rc == 0)
+        send_start(engine, op);
+    else
+        complete_later(engine, op, rc);
+}
+
 void weir__readiness_submit(struct weir__engine *base, struct weir__op *op)
 {
     struct weir__readiness *engine = (struct weir__readiness *)base;
@@ -585,8 +596,9 @@ void weir__readiness_submit(struct weir__engine *base, struct weir__op *op)
         assert(op->send.part_count > 0);
         assert(op->send.part_count <= WEIR__SEND_PARTS_MAX);
         if (op->send.pin)
-            weir__readiness_pin_begin(op);
-        send_start(engine, op);
+            pinned_start(engine, op);
+        else
+            send_start(engine, op);
         break;
     case WEIR__OP_SEND_FILE:
         send_start(engine, op);

@@ -158,6 +158,22 @@ static void release_without_delivery_or_watch(struct engine_fixture *f)
     pinned_close(&p);
 }
 
+/* The first operation of an accepted socket, so that no poller knows it yet. */
+static void release_after_the_first_operation(struct engine_fixture *f)
+{
+    struct pinned p;
+    struct record send;
+    struct pin pin;
+
+    pinned_open(&p, f, false, SEND_BYTES);
+    record_init(&send, f, WEIR__OP_SEND, &p.pair.server);
+    pin_init(&pin);
+    record_send_pinned(&send, p.bytes, 5000, 0, &pin);
+    assert_int_equal(record_finish(&send), 5000);
+    wait_until(f, &pin.released, 1);
+    pinned_close(&p);
+}
+
 static void release_with_a_watch_without_stamps(struct engine_fixture *f)
 {
     struct pinned p;
@@ -258,7 +274,7 @@ static void ordinary_sends_between(struct engine_fixture *f)
 
 static void many_sends_outstanding(struct engine_fixture *f)
 {
-    enum { SENDS = 300, LENGTH = 3000 };
+    enum { SENDS = 300, LENGTH = 1500 };
     struct pinned p;
 
     pinned_open(&p, f, true, (size_t)SENDS * LENGTH);
@@ -365,6 +381,7 @@ static void abort_releases(struct engine_fixture *f)
         wait_until(f, &p.released, p.count);
         assert_int_equal(p.pair.client.pins, 0);
         f->ops->socket_close(f->engine, &p.pair.client);
+        wait_for(f, MS);
         record_init(&answer, f, WEIR__OP_SEND, &p.pair.server);
         record_send(&answer, "x", 1, 0);
         assert_int_equal(record_finish(&answer), WEIR_ERESET);
@@ -590,6 +607,7 @@ static void memory_table_is_bounded(struct engine_fixture *f)
 static const struct engine_test tests[] = {
     {.name = "release follows the completion", .run = release_follows_the_completion},
     {.name = "release without delivery or watch", .run = release_without_delivery_or_watch},
+    {.name = "release after the first operation", .run = release_after_the_first_operation},
     {.name = "release with a watch without stamps", .run = release_with_a_watch_without_stamps},
     {.name = "memory is sent as it was when held", .run = memory_is_sent_as_it_was_when_held},
     {.name = "several parts", .run = several_parts},

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -575,6 +576,28 @@ static void reset_with_all_in_flight(struct engine_fixture *f)
     pair_close(&pair);
 }
 
+/* Both come before the engine looks, or before it is asked to receive: the bytes must not hide the reset. */
+static void reset_right_behind_bytes(struct engine_fixture *f)
+{
+    for (int receives_before = 0; receives_before < 2; receives_before++) {
+        struct pair pair;
+        struct record receive;
+
+        pair_open(&pair, f, true);
+        record_init(&receive, f, WEIR__OP_RECEIVE, &pair.server);
+        if (receives_before)
+            record_submit(&receive);
+        wait_for(f, 5 * MS);
+        assert_int_equal(send(pair.client.handle, "question", 8, 0), 8);
+        f->ops->socket_reset(f->engine, &pair.client);
+        if (!receives_before)
+            record_submit(&receive);
+        assert_int_equal(record_finish(&receive), WEIR_ERESET);
+        assert_int_equal(receive.length, 8);
+        pair_close(&pair);
+    }
+}
+
 /* The kernel tells an error once; whoever asks later learns it all the same. */
 static void reset_seen_by_watch_alone(struct engine_fixture *f)
 {
@@ -796,6 +819,7 @@ static const struct engine_test tests[] = {
     {.name = "half-close both ways", .run = half_close_both_ways},
     {.name = "end before receive", .run = end_before_receive},
     {.name = "reset with all in flight", .run = reset_with_all_in_flight},
+    {.name = "reset right behind bytes", .run = reset_right_behind_bytes, .kernel = true},
     {.name = "reset seen by watch alone", .run = reset_seen_by_watch_alone},
     {.name = "reset after the end", .run = reset_after_the_end},
     {.name = "reset ends a blocked send", .run = reset_ends_a_blocked_send},

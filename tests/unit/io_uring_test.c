@@ -813,6 +813,37 @@ static void test_send_file(void **context)
     ops->close(engine);
 }
 
+static void *wait_and_leave(void *other)
+{
+    assert_int_equal(ops->wait(other, 0), 0);
+    return NULL;
+}
+
+/* The thread that opens and closes an engine need not be its loop's, and may have an engine of its own. */
+static void test_closed_by_another_thread(void **state)
+{
+    static const struct weir__engine_options options = {.receive_bytes = 4096,
+                                                        .receive_buffers = 16};
+    struct weir__engine *own, *other;
+    pthread_t thread;
+
+    (void)state;
+    if (ops->open(&own, &options) != 0) {
+        printf("SKIP: test_closed_by_another_thread: %s\n", weir__io_uring_refusal());
+        skip();
+    }
+    assert_int_equal(ops->open(&other, &options), 0);
+    assert_int_equal(ops->wait(own, 0), 0);
+    assert_int_equal(pthread_create(&thread, NULL, wait_and_leave, other), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    ops->close(other);
+    for (int i = 0; i < 3; i++) {
+        ops->wake(own);
+        assert_int_equal(ops->wait(own, SECOND_NS), 0);
+    }
+    ops->close(own);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -834,6 +865,7 @@ int main(void)
         cmocka_unit_test(test_many_requests),
         cmocka_unit_test(test_wake),
         cmocka_unit_test(test_send_file),
+        cmocka_unit_test(test_closed_by_another_thread),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
