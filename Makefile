@@ -6,10 +6,11 @@ LISTEN_TLS ?= 127.0.0.1:8443
 PREFIX ?= /usr/local
 SEEDS ?= 100000
 FUZZ_SECONDS ?= 60
+SOAK_MINUTES ?= 30
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-vm testssl matrix demo bench bench-tls fuzz sim install clean
+.PHONY: help build run test test-vm testssl matrix demo bench bench-tls fuzz sim soak install clean
 
 help:
 	@echo 'make build      build the program: build/weir'
@@ -25,6 +26,7 @@ help:
 	@echo 'make bench-tls  only what TLS costs: a byte, a connection, an idle connection'
 	@echo 'make fuzz       run each fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make sim        run SEEDS=$(SEEDS) simulations'
+	@echo 'make soak       a mixed load of 2,000 connections for SOAK_MINUTES=$(SOAK_MINUTES): memory, descriptors, log'
 	@echo 'make install    install below PREFIX=$(PREFIX)    (DESTDIR=... to stage it)'
 	@echo 'make clean      remove everything that was built'
 
@@ -79,6 +81,10 @@ fuzz:
 sim:
 	@packaging/bootstrap build test
 	@exec python3 tests/run --sim '$(SEEDS)'
+
+soak: build
+	@packaging/bootstrap test
+	@WEIR=build/weir exec python3 tests/soak/soak.py --minutes '$(SOAK_MINUTES)'
 
 install: build
 	@DESTDIR='$(DESTDIR)' cmake --install build

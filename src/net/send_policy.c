@@ -236,14 +236,17 @@ static void note_route(struct weir__route *route, int result, uint64_t now_ns)
 void weir__send_policy_released(struct weir__send_policy *policy, struct weir__route *route,
                                 uint64_t bytes, int result, uint64_t now_ns)
 {
-    if (result == WEIR__PIN_USED)
+    if (result == WEIR__PIN_USED) {
         policy->info.zerocopy_used++;
+        policy->info.used_bytes += bytes;
+    }
     if (result == WEIR__PIN_COPIED) {
         policy->info.zerocopy_copied++;
         policy->info.copied_bytes += bytes;
     }
     if (result == WEIR__PIN_REFUSED) {
         policy->info.zerocopy_refused++;
+        policy->info.refused_bytes += bytes;
         policy->refused_until_ns = now_ns + WEIR__REFUSED_PAUSE_NS;
     }
     if (route)

@@ -6,6 +6,7 @@
 
 #include <weir/error.h>
 #include <weir/loop.h>
+#include <weir/tls.h>
 
 #include "core/memory.h"
 #include "http/field.h"
@@ -88,6 +89,12 @@ static void abort_for_timeout(struct weir__connection *connection)
     weir_stream_abort(connection->stream, WEIR_ETIMEDOUT);
 }
 
+/* The peer has the oldest response, but the kernel still keeps the memory that it was sent from. */
+static bool waits_for_memory(const struct weir__connection *connection)
+{
+    return WEIR__CONTAINER(connection->transactions.next, struct weir__transaction, link)->ended;
+}
+
 /* A window has passed: the peer must have taken its least share of it, or all that there was. */
 static void end_rate_window(struct weir__connection *connection)
 {
@@ -100,8 +107,9 @@ static void end_rate_window(struct weir__connection *connection)
 
     if (due == 0)
         due = 1;
+    bool kept = connection->rate_owed == 0 && taken == 0 && waits_for_memory(connection);
     if (connection->rate_assumed ||
-        taken >= (due < connection->rate_owed ? due : connection->rate_owed))
+        (!kept && taken >= (due < connection->rate_owed ? due : connection->rate_owed)))
         begin_rate_window(connection, wire, bytes);
     else
         abort_for_timeout(connection);
@@ -181,6 +189,17 @@ void weir__connection_transaction_ended(struct weir__connection *connection)
         await_next(connection);
 }
 
+void weir__connection_count(struct weir__connection *connection)
+{
+    struct weir_tls_info info;
+
+    if (connection->counted)
+        return;
+    connection->counted = true;
+    bool known = connection->tls && weir_tls_info(connection->stream, &info) == 0;
+    weir__metrics_count_connection(&connection->service->metrics, known ? &info : NULL);
+}
+
 static void free_input(struct weir__connection *connection)
 {
     weir__release(connection->input);
@@ -202,6 +221,7 @@ static void on_close(struct weir_stream *stream, int reason)
 
     (void)reason;
     assert(connection->transaction_count == 0);
+    weir__connection_count(connection);
     weir_timer_stop(&connection->timer);
     free_input(connection);
     free_saved_request(connection);
@@ -602,6 +622,8 @@ int weir__connection_start(struct weir__service *service, struct weir_stream *st
         peer.length = 0;
     weir_address_format(&peer, connection->peer);
     weir_stream_set_handler(stream, &handler, connection);
+    if (!tls)
+        weir__connection_count(connection);
     if (connection->waiting)
         weir__list_append(&service->waiting, &connection->link);
     else
