@@ -24,7 +24,8 @@ CLIENT_CORE = 1
 START_SECONDS_MAX = 10
 STOP_SECONDS_MAX = 5
 RUN_SECONDS_MAX = 120
-SIZES = {"1kb": 1024, "128kb": 131072}
+SIZES = {"1kb": 1024, "16kb": 16384, "64kb": 65536, "128kb": 131072, "1mb": 1 << 20,
+         "100mb": 100 << 20}
 # What TLS runs are made with, so that all do the same work for a byte: the version as h2load names it, the
 # cipher, and h2load's option for it. 1.2 is for a library that has nothing newer.
 TLS = {
@@ -54,12 +55,12 @@ def pinned(core):
     return pin
 
 
-def make_site(folder):
+def make_site(folder, targets=("1kb", "128kb")):
     """The files that every server serves. Random bytes: nobody gains by compressing them."""
     site = pathlib.Path(folder) / "site"
     site.mkdir()
-    for name, size in SIZES.items():
-        (site / name).write_bytes(os.urandom(size))
+    for name in targets:
+        (site / name).write_bytes(os.urandom(SIZES[name]))
     return site
 
 
@@ -106,13 +107,17 @@ def free_port():
         return probe.getsockname()[1]
 
 
+PEER, WEIR, LIMIT = "peer", "weir", "limit"
+
+
 class Server:
     """A server process that listens on a free port of 127.0.0.1."""
 
-    def __init__(self, name, command, folder, tls=None):
+    def __init__(self, name, command, folder, tls=None, kind=PEER):
         """`command` is a function of the port that returns the argument list; `tls` a key of TLS."""
         self.name = name
         self.tls = tls
+        self.kind = kind
         self.port = free_port()
         self.output_path = pathlib.Path(folder) / f"{name.replace(' ', '-')}.output"
         with open(self.output_path, "wb") as output:
@@ -135,7 +140,9 @@ class Server:
                 return
             except OSError:
                 time.sleep(0.02)
-        raise BenchError(f"{self.name} does not start: {self.output_tail()}")
+        status = self.process.poll()
+        ended = "" if status is None else f", and ended with status {status}"
+        raise BenchError(f"{self.name} does not start: {self.output_tail()}{ended}")
 
     def output_tail(self):
         lines = self.output_path.read_text(errors="replace").strip().splitlines()
@@ -173,7 +180,13 @@ class Server:
     def __exit__(self, *_):
         self.stop()
 
-    def load(self, target, connections, requests):
+    def rest(self):
+        """Called when it is another server's turn: one that would do something meanwhile, must not."""
+
+    def wake(self):
+        """Called before a run of its own."""
+
+    def load(self, target, connections, requests, pipelined=1):
         """Runs h2load once. Raises BenchError unless every request was answered in full."""
         client = find_program("h2load")
         if client is None:
@@ -184,7 +197,8 @@ class Server:
             scheme, options = "https", [f"{option}={cipher}"]
         before = self.cpu_ns()
         result = subprocess.run(
-            [client, "--h1", "-t1", f"-c{connections}", f"-n{requests}", *options,
+            [client, "--h1", "-t1", f"-c{connections}", f"-m{pipelined}", f"-n{requests}",
+             *options,
              f"{scheme}://127.0.0.1:{self.port}/{target}"],
             capture_output=True, text=True, timeout=RUN_SECONDS_MAX, preexec_fn=pinned(CLIENT_CORE))
         cpu_ns = self.cpu_ns() - before
@@ -195,12 +209,30 @@ class Server:
                    busy=cpu_ns / 1e9 / seconds)
 
 
+    def load_lean(self, program, target, connections, requests, pipelined=1):
+        """Runs load.c once, for its rate. Raises BenchError as load does. Plain servers only."""
+        before = self.cpu_ns()
+        result = subprocess.run(
+            [program, *map(str, (self.port, target, SIZES[target], connections, requests, pipelined))],
+            capture_output=True, text=True, timeout=RUN_SECONDS_MAX, preexec_fn=pinned(CLIENT_CORE))
+        cpu_ns = self.cpu_ns() - before
+        if result.returncode != 0:
+            raise BenchError(f"{self.name}: {result.stderr.strip()[:200]}")
+        seconds = float(result.stdout)
+        return Run(cpu_us=cpu_ns / 1e3 / requests, requests_s=requests / seconds,
+                   busy=cpu_ns / 1e9 / seconds)
+
+
 @dataclasses.dataclass
 class Run:
-    """One run of the client against one server."""
-    cpu_us: float  # server CPU per request
+    """One run of the client against one server. What was not measured is None."""
+    cpu_us: float | None = None  # server CPU per request, or per connection
     requests_s: float | None = None
     busy: float | None = None  # the share of the run that the server spent on the CPU
+    alone_us: float | None = None  # server CPU per request, without the idle connections
+    process_bytes: float | None = None  # per connection
+    whole_bytes: float | None = None  # all of the process, over the connections
+    kernel_bytes: float | None = None  # per connection, both ends
 
 
 def check_output(output, name, requests, size):

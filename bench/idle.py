@@ -17,10 +17,10 @@ import time
 
 import client
 import harness
-import run
 import servers
+import trafficserver
 
-CONNECTIONS = 2000
+CONNECTIONS = 10000
 TARGET = "1kb"
 SETTLE_SECONDS = 1.0
 WARM_UP_REQUESTS = 1000  # more than an engine has buffers: each is memory once it was used
@@ -31,9 +31,9 @@ DESCRIPTORS_BESIDE = 200
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--connections", type=int, default=CONNECTIONS)
-    parser.add_argument("--engines", type=run.words, default=run.ENGINES_TLS)
-    parser.add_argument("--vendors", type=run.words, default=servers.VENDORS)
-    parser.add_argument("--ktls", type=run.words, default=["off", "on"], help="of off,on,tx")
+    parser.add_argument("--engines", type=servers.words, default=servers.ENGINES_TLS)
+    parser.add_argument("--vendors", type=servers.words, default=servers.VENDORS)
+    parser.add_argument("--ktls", type=servers.words, default=["off", "on"], help="of off,on,tx")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--json", type=pathlib.Path,
                         default=harness.REPOSITORY / "build" / "bench-idle.json")
@@ -44,7 +44,10 @@ def process_bytes(server):
     """What the server's processes have for themselves: no libraries, no page that another has too."""
     total = 0
     for pid in server.processes():
-        rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+        try:
+            rollup = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+        except ProcessLookupError:
+            continue  # a child that has ended and is still listed
         total += sum(int(kilobytes) * 1024 for kilobytes in
                      re.findall(r"^Private_\w+:\s+(\d+) kB", rollup, re.M))
     return total
@@ -65,7 +68,10 @@ def open_more(server, context, held, count):
 
 
 def measure(server, count):
-    """Bytes for a connection: of the process, of the kernel."""
+    """Bytes for a connection: of the process, of the kernel, and all that the process has, over all connections.
+
+    The first leaves out what a server has set aside at its start for connections to come; the last does not.
+    """
     context = client.make_context(server.tls) if server.tls else None
     held = []
     try:
@@ -84,7 +90,7 @@ def measure(server, count):
         for connection in held:
             connection.close()
     more = count - count // 4
-    return [(late - early) / more for early, late in zip(before, after)]
+    return *((late - early) / more for early, late in zip(before, after)), after[0] / count
 
 
 def starters_for(arguments, folder, site, certificate):
@@ -101,8 +107,9 @@ def starters_for(arguments, folder, site, certificate):
     for start in (servers.start_nginx, servers.start_h2o):
         yield functools.partial(start, folder, site)
         yield functools.partial(start, folder, site, certificate)
-    yield functools.partial(servers.start_haproxy, folder, site, None, [TARGET])
-    yield functools.partial(servers.start_haproxy, folder, site, certificate, [TARGET])
+    for start in (servers.start_haproxy, trafficserver.start):
+        yield functools.partial(start, folder, site, None, [TARGET])
+        yield functools.partial(start, folder, site, certificate, [TARGET])
 
 
 def measure_all(arguments, folder):
@@ -111,14 +118,15 @@ def measure_all(arguments, folder):
     for start in starters_for(arguments, folder, site, certificate):
         try:
             with start() as server:
-                process, kernel = measure(server, arguments.connections)
+                server.wake()
+                process, kernel, whole = measure(server, arguments.connections)
         except harness.Missing as reason:
             missing[str(reason)] = None
             continue
         plain = process if server.tls is None else plain
         kind = f" TLS {server.tls}" if server.tls and not server.name.startswith("weir") else ""
         measured.append({"server": server.name + kind, "process_bytes": process,
-                         "kernel_bytes": kernel, "over_plain": process / plain})
+                         "kernel_bytes": kernel, "whole_bytes": whole, "over_plain": process / plain})
         print(f"{measured[-1]['server']}: done", file=sys.stderr)
     for reason in missing:
         print(f"left out: {reason}", file=sys.stderr)
@@ -126,10 +134,11 @@ def measure_all(arguments, folder):
 
 
 def print_results(measured, count):
-    table = [["server", "process KB", "x plain", "kernel KB, both ends"]]
+    table = [["server", "process KB", "x plain", "whole process KB",
+              "kernel KB, both ends"]]
     for row in measured:
         table.append([row["server"], f"{row['process_bytes'] / 1024:.2f}", f"{row['over_plain']:.2f}",
-                      f"{row['kernel_bytes'] / 1024:.2f}"])
+                      f"{row['whole_bytes'] / 1024:.2f}", f"{row['kernel_bytes'] / 1024:.2f}"])
     print(f"\none idle connection, of {count}")
     harness.print_table(table)
     kernel_tls = [row for row in measured if "ktls-on" in row["server"]]

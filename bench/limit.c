@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The limit: the least that a server can do for a response, on one thread. It parses nothing: a
- * read that ends in an empty line is a request, and every request gets the same response. What a
- * real server costs above this is its own work; what it costs below this is a mistake in the
- * measurement.
+ * The limit: the least that a server can do for a response, on one thread. It parses nothing: each
+ * empty line is the end of a request, and every request gets the same response. What a real server
+ * costs above this is its own work; what it costs below this is a mistake in the measurement.
  *
  *   limit PORT FILE LOOP CALL PIECE
  *
  * LOOP   epoll, or io_uring (multishot accept and receive, a buffer ring, one submission per round)
+ *        io_uring-single  each accept and receive asked for anew; one submission per round
+ *        io_uring-each    the same, and one submission per operation: calls put one for one
+ *        io_uring-eager   the same, and completions that interrupt (no DEFER_TASKRUN): until Linux 6.1
  * CALL   send             header and body from memory
  *        sendfile         the header by send, the body by sendfile
  *        sendfile-more    the same, the header with MSG_MORE
  *        submit           io_uring only: header and body from memory by an IORING_OP_SEND
+ *        zerocopy         from memory by send with MSG_ZEROCOPY, or by an IORING_OP_SEND_ZC
+ *        encrypt          as send, of what was encrypted just before: what TLS cannot do without
  * PIECE  bytes handed to the kernel by one call, 0 = everything
  */
 #include <arpa/inet.h>
@@ -30,19 +34,34 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CONNECTIONS_MAX  4096
+#include "seal.h"
+
+#define CONNECTIONS_MAX  16384 /* a power of two: the completion queue has as many entries */
 #define EVENTS_MAX       256
-#define RECEIVE_BYTES    2048
-#define RECEIVE_BUFFERS  256 /* a power of two, as the buffer ring wants it */
+#define RECEIVE_BYTES    4096 /* more than 16 requests of h2load's: none is cut in two */
+#define RECEIVE_BUFFERS  256  /* a power of two, as the buffer ring wants it */
 #define HEADER_BYTES_MAX 256
+#define COPIES           16 /* of a small response in memory, for requests that come together */
+#define COPIED_BYTES_MAX 4096
 
-enum call { CALL_SEND, CALL_SENDFILE, CALL_SENDFILE_MORE, CALL_SUBMIT };
+enum call {
+    CALL_SEND,
+    CALL_SENDFILE,
+    CALL_SENDFILE_MORE,
+    CALL_SUBMIT,
+    CALL_ZEROCOPY,
+    CALL_ENCRYPT
+};
 
-/* How much of the running response each connection has had; by descriptor. 0 = none runs. */
-static size_t sent_by_descriptor[CONNECTIONS_MAX];
+/* What each connection is to have, of how much it has had; by descriptor. 0 = none runs. */
 static struct {
-    char *bytes; /* header, then body */
-    size_t header_length, length, piece;
+    size_t sent, length;
+    bool sealed; /* the piece that `sent` stands in */
+} running[CONNECTIONS_MAX];
+static struct {
+    char *bytes; /* header, then body; the small one several times */
+    char *wire;  /* what was encrypted of it */
+    size_t header_length, length, bytes_length, piece;
     enum call call;
     int file;
 } response;
@@ -60,8 +79,10 @@ static void response_load(const char *path)
     if (response.file < 0 || fstat(response.file, &status) != 0)
         die(path);
     size_t body_length = (size_t)status.st_size;
-    response.bytes = malloc(HEADER_BYTES_MAX + body_length);
-    if (response.bytes == NULL)
+    size_t copies = body_length <= COPIED_BYTES_MAX ? COPIES : 1;
+    response.bytes = malloc(copies * (HEADER_BYTES_MAX + body_length));
+    response.wire = malloc(copies * (HEADER_BYTES_MAX + body_length));
+    if (response.bytes == NULL || response.wire == NULL)
         die("malloc");
     response.header_length = (size_t)snprintf(
         response.bytes, HEADER_BYTES_MAX,
@@ -73,39 +94,115 @@ static void response_load(const char *path)
     if (read(response.file, response.bytes + response.header_length, body_length) !=
         (ssize_t)body_length)
         die("read");
+    response.bytes_length = copies * response.length;
+    for (size_t i = response.length; i < response.bytes_length; i += response.length)
+        memcpy(response.bytes + i, response.bytes, response.length);
 }
 
-static size_t piece_length(size_t sent)
+/* Adds the responses to the requests that were received. Returns false if the last one is cut off. */
+static bool requests_add(int descriptor, const char *data, size_t length)
 {
-    size_t left = response.length - sent;
-    return response.piece != 0 && left > response.piece ? response.piece : left;
+    const char *end = data + length, *request = data;
+    while (request < end) {
+        const char *empty = memmem(request, (size_t)(end - request), "\r\n\r\n", 4);
+        if (empty == NULL)
+            return false;
+        request = empty + 4;
+        running[descriptor].length += response.length;
+    }
+    return true;
 }
 
-static ssize_t piece_send(int descriptor, size_t sent)
+static size_t least(size_t a, size_t b)
 {
-    if (response.call == CALL_SEND)
-        return send(descriptor, response.bytes + sent, piece_length(sent), MSG_NOSIGNAL);
+    return a < b ? a : b;
+}
+
+static size_t memory_offset(int descriptor)
+{
+    return running[descriptor].sent % response.bytes_length;
+}
+
+/* From memory: up to the end of a piece, of the memory, of what is asked for. */
+static size_t memory_length(int descriptor)
+{
+    size_t offset = memory_offset(descriptor);
+    size_t left = least(running[descriptor].length - running[descriptor].sent,
+                        response.bytes_length - offset);
+    return response.piece == 0 ? left : least(left, response.piece - offset % response.piece);
+}
+
+static ssize_t sealed_send(int descriptor)
+{
+    size_t offset = memory_offset(descriptor), length = memory_length(descriptor);
+    if (!running[descriptor].sealed) {
+        if (seal(response.bytes + offset, length, response.wire + offset) != 0)
+            die("encrypt");
+        /* A client that decrypts nothing must find them. */
+        for (size_t i = 0; i < response.bytes_length; i += response.length)
+            if (i >= offset && i < offset + length)
+                memcpy(response.wire + i, response.bytes, response.header_length);
+        running[descriptor].sealed = true;
+    }
+    ssize_t taken = send(descriptor, response.wire + offset, length, MSG_NOSIGNAL);
+    if (taken == (ssize_t)length)
+        running[descriptor].sealed = false;
+    return taken;
+}
+
+static ssize_t piece_send(int descriptor)
+{
+    if (response.call == CALL_ENCRYPT)
+        return sealed_send(descriptor);
+    if (response.call == CALL_SEND || response.call == CALL_ZEROCOPY) {
+        const char *bytes = response.bytes + memory_offset(descriptor);
+        size_t length = memory_length(descriptor);
+        if (response.call == CALL_ZEROCOPY) {
+            ssize_t taken = send(descriptor, bytes, length, MSG_NOSIGNAL | MSG_ZEROCOPY);
+            if (taken >= 0 || errno != ENOBUFS)
+                return taken;
+        }
+        return send(descriptor, bytes, length, MSG_NOSIGNAL);
+    }
+    size_t sent = running[descriptor].sent % response.length;
     if (sent < response.header_length)
         return send(descriptor, response.bytes + sent, response.header_length - sent,
                     MSG_NOSIGNAL | (response.call == CALL_SENDFILE_MORE ? MSG_MORE : 0));
     off_t offset = (off_t)(sent - response.header_length);
-    return sendfile(descriptor, response.file, &offset, piece_length(sent));
+    size_t left = response.length - sent;
+    return sendfile(descriptor, response.file, &offset,
+                    response.piece == 0 ? left : least(left, response.piece));
+}
+
+static void connection_begin(int descriptor)
+{
+    memset(&running[descriptor], 0, sizeof(running[descriptor]));
+    int on = 1;
+    if (response.call == CALL_ZEROCOPY)
+        setsockopt(descriptor, SOL_SOCKET, SO_ZEROCOPY, &on, sizeof(on));
+}
+
+/* Forgets what was said of memory that may be used again: this memory never changes. */
+static void notices_drain(int descriptor)
+{
+    char control[128];
+    struct msghdr message;
+    do {
+        message = (struct msghdr){.msg_control = control, .msg_controllen = sizeof(control)};
+    } while (recvmsg(descriptor, &message, MSG_ERRQUEUE) >= 0);
 }
 
 /* Sends on until all is sent or the socket is full. Returns 1 when done, 0 when full, -1 on error.
  */
 static int response_continue(int descriptor)
 {
-    size_t sent = sent_by_descriptor[descriptor];
-    while (sent < response.length) {
-        ssize_t taken = piece_send(descriptor, sent);
-        if (taken <= 0) {
-            sent_by_descriptor[descriptor] = sent;
+    while (running[descriptor].sent < running[descriptor].length) {
+        ssize_t taken = piece_send(descriptor);
+        if (taken <= 0)
             return taken < 0 && errno == EAGAIN ? 0 : -1;
-        }
-        sent += (size_t)taken;
+        running[descriptor].sent += (size_t)taken;
     }
-    sent_by_descriptor[descriptor] = 0;
+    running[descriptor].sent = running[descriptor].length = 0;
     return 1;
 }
 
@@ -139,7 +236,7 @@ static void epoll_accept(int poller, int listener)
             close(descriptor);
             continue;
         }
-        sent_by_descriptor[descriptor] = 0;
+        connection_begin(descriptor);
         epoll_set(poller, EPOLL_CTL_ADD, descriptor, EPOLLIN);
     }
 }
@@ -147,10 +244,14 @@ static void epoll_accept(int poller, int listener)
 static void epoll_serve(int poller, int descriptor, uint32_t events)
 {
     bool was_full = events & EPOLLOUT;
+    if (events & EPOLLERR)
+        notices_drain(descriptor);
+    if (!(events & (EPOLLIN | EPOLLOUT | EPOLLHUP)))
+        return;
     if (!was_full) {
         static char request[RECEIVE_BYTES];
         ssize_t length = recv(descriptor, request, sizeof(request), 0);
-        if (length < 4 || memcmp(request + length - 4, "\r\n\r\n", 4) != 0) {
+        if (length <= 0 || !requests_add(descriptor, request, (size_t)length)) {
             close(descriptor);
             return;
         }
@@ -184,6 +285,8 @@ static void epoll_run(int listener)
 
 enum { URING_ACCEPT, URING_RECEIVE, URING_SEND, URING_POLL };
 
+/* How the ring is used: from how it is meant to be to how one begins. */
+static enum { URING_MULTISHOT, URING_SINGLE, URING_EACH, URING_EAGER } uring_use;
 static struct io_uring uring;
 static struct io_uring_buf_ring *buffers;
 static char *buffer_memory;
@@ -201,54 +304,104 @@ static struct io_uring_sqe *uring_entry(unsigned kind, int descriptor)
     return entry;
 }
 
+/* The entry is filled in. */
+static void uring_push(void)
+{
+    if (uring_use >= URING_EACH)
+        io_uring_submit(&uring);
+}
+
+static void uring_accept(int listener)
+{
+    struct io_uring_sqe *entry = uring_entry(URING_ACCEPT, listener);
+    entry->opcode = IORING_OP_ACCEPT;
+    entry->ioprio = uring_use == URING_MULTISHOT ? IORING_ACCEPT_MULTISHOT : 0;
+    entry->accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+    uring_push();
+}
+
+/* Without multishot each connection has a buffer of its own. */
+static char *uring_buffer(int descriptor, const struct io_uring_cqe *completion)
+{
+    size_t buffer = uring_use == URING_MULTISHOT ? completion->flags >> IORING_CQE_BUFFER_SHIFT
+                                                 : (size_t)descriptor;
+    return buffer_memory + buffer * RECEIVE_BYTES;
+}
+
 static void uring_receive(int descriptor)
 {
     struct io_uring_sqe *entry = uring_entry(URING_RECEIVE, descriptor);
     entry->opcode = IORING_OP_RECV;
-    entry->ioprio = IORING_RECV_MULTISHOT;
-    entry->flags = IOSQE_BUFFER_SELECT;
+    if (uring_use == URING_MULTISHOT) {
+        entry->ioprio = IORING_RECV_MULTISHOT;
+        entry->flags = IOSQE_BUFFER_SELECT;
+    } else {
+        entry->addr = (uintptr_t)uring_buffer(descriptor, NULL);
+        entry->len = RECEIVE_BYTES;
+    }
+    uring_push();
 }
 
-/* A response by submission: the small one posts no completion unless it fails. */
+/*
+ * By submission: the last piece posts no completion unless it fails, but if submitted by itself. With zero copy there
+ * are always two.
+ */
 static void uring_send(int descriptor)
 {
-    size_t sent = sent_by_descriptor[descriptor], length = piece_length(sent);
+    size_t length = memory_length(descriptor);
     struct io_uring_sqe *entry = uring_entry(URING_SEND, descriptor);
-    entry->opcode = IORING_OP_SEND;
-    entry->addr = (uintptr_t)(response.bytes + sent);
+    entry->opcode = response.call == CALL_ZEROCOPY ? IORING_OP_SEND_ZC : IORING_OP_SEND;
+    entry->addr = (uintptr_t)(response.bytes + memory_offset(descriptor));
     entry->len = (uint32_t)length;
     entry->msg_flags = MSG_NOSIGNAL | MSG_WAITALL;
-    if (sent + length == response.length) {
+    if (response.call == CALL_SUBMIT && uring_use < URING_EACH &&
+        running[descriptor].sent + length == running[descriptor].length) {
         entry->flags = IOSQE_CQE_SKIP_SUCCESS;
-        sent_by_descriptor[descriptor] = 0;
+        running[descriptor].sent = running[descriptor].length = 0;
     }
+    uring_push();
+}
+
+static void uring_sent(int descriptor, const struct io_uring_cqe *completion)
+{
+    if (completion->flags & IORING_CQE_F_NOTIF || completion->res <= 0)
+        return;
+    running[descriptor].sent += (size_t)completion->res;
+    if (running[descriptor].sent < running[descriptor].length)
+        uring_send(descriptor);
+    else
+        running[descriptor].sent = running[descriptor].length = 0;
 }
 
 static void uring_respond(int descriptor)
 {
-    if (response.call == CALL_SUBMIT) {
+    if (response.call == CALL_SUBMIT || response.call == CALL_ZEROCOPY) {
         uring_send(descriptor);
     } else if (response_continue(descriptor) == 0) {
         struct io_uring_sqe *entry = uring_entry(URING_POLL, descriptor);
         entry->opcode = IORING_OP_POLL_ADD;
         entry->poll32_events = POLLOUT;
+        uring_push();
     }
 }
 
 static void uring_received(int descriptor, const struct io_uring_cqe *completion)
 {
+    bool idle = running[descriptor].length == 0, good = completion->res > 0;
+    char *data = uring_buffer(descriptor, completion);
+    good = good && requests_add(descriptor, data, (size_t)completion->res);
     if (completion->flags & IORING_CQE_F_BUFFER) {
-        unsigned buffer = completion->flags >> IORING_CQE_BUFFER_SHIFT;
-        io_uring_buf_ring_add(buffers, buffer_memory + buffer * RECEIVE_BYTES, RECEIVE_BYTES,
-                              (uint16_t)buffer, RECEIVE_BUFFERS - 1, 0);
+        uint16_t buffer = (uint16_t)(completion->flags >> IORING_CQE_BUFFER_SHIFT);
+        io_uring_buf_ring_add(buffers, data, RECEIVE_BYTES, buffer, RECEIVE_BUFFERS - 1, 0);
         io_uring_buf_ring_advance(buffers, 1);
     }
-    if (completion->res > 0)
-        uring_respond(descriptor);
-    else if (completion->res != -ENOBUFS)
+    if (!good && completion->res != -ENOBUFS) {
         close(descriptor);
-    if (completion->res == -ENOBUFS ||
-        (completion->res > 0 && !(completion->flags & IORING_CQE_F_MORE)))
+        return;
+    }
+    if (good && idle)
+        uring_respond(descriptor);
+    if (!(completion->flags & IORING_CQE_F_MORE))
         uring_receive(descriptor);
 }
 
@@ -257,8 +410,10 @@ static void uring_complete(const struct io_uring_cqe *completion)
     int descriptor = (int)(uint32_t)completion->user_data;
     switch (completion->user_data >> 32) {
     case URING_ACCEPT:
+        if (!(completion->flags & IORING_CQE_F_MORE))
+            uring_accept(descriptor);
         if (completion->res >= 0 && completion->res < CONNECTIONS_MAX) {
-            sent_by_descriptor[completion->res] = 0;
+            connection_begin(completion->res);
             uring_receive(completion->res);
         }
         break;
@@ -266,10 +421,7 @@ static void uring_complete(const struct io_uring_cqe *completion)
         uring_received(descriptor, completion);
         break;
     case URING_SEND:
-        if (completion->res > 0) {
-            sent_by_descriptor[descriptor] += (size_t)completion->res;
-            uring_send(descriptor);
-        }
+        uring_sent(descriptor, completion);
         break;
     case URING_POLL:
         uring_respond(descriptor);
@@ -277,8 +429,14 @@ static void uring_complete(const struct io_uring_cqe *completion)
     }
 }
 
-static void uring_buffers_register(void)
+static void uring_buffers_make(void)
 {
+    if (uring_use != URING_MULTISHOT) {
+        buffer_memory = malloc((size_t)CONNECTIONS_MAX * RECEIVE_BYTES);
+        if (buffer_memory == NULL)
+            die("malloc");
+        return;
+    }
     size_t ring_bytes = RECEIVE_BUFFERS * sizeof(struct io_uring_buf);
     buffers = aligned_alloc(4096, ring_bytes);
     buffer_memory = malloc(RECEIVE_BUFFERS * RECEIVE_BYTES);
@@ -296,16 +454,14 @@ static void uring_buffers_register(void)
 
 static void uring_run(int listener)
 {
-    struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER |
-                                              IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE,
+    unsigned deferred = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+    struct io_uring_params params = {.flags = IORING_SETUP_CQSIZE |
+                                              (uring_use == URING_EAGER ? 0 : deferred),
                                      .cq_entries = CONNECTIONS_MAX};
     if (io_uring_queue_init_params(1024, &uring, &params) != 0)
         die("io_uring");
-    uring_buffers_register();
-    struct io_uring_sqe *entry = uring_entry(URING_ACCEPT, listener);
-    entry->opcode = IORING_OP_ACCEPT;
-    entry->ioprio = IORING_ACCEPT_MULTISHOT;
-    entry->accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+    uring_buffers_make();
+    uring_accept(listener);
     for (;;) {
         io_uring_submit_and_wait(&uring, 1);
         struct io_uring_cqe *completion;
@@ -321,20 +477,28 @@ static void uring_run(int listener)
 
 int main(int argc, char **argv)
 {
-    static const char *const calls[] = {"send", "sendfile", "sendfile-more", "submit"};
+    static const char *const calls[] = {"send",   "sendfile", "sendfile-more",
+                                        "submit", "zerocopy", "encrypt"};
+    static const char *const loops[] = {"io_uring", "io_uring-single", "io_uring-each",
+                                        "io_uring-eager"};
     if (argc != 6) {
-        fprintf(stderr, "usage: limit PORT FILE epoll|io_uring CALL PIECE\n");
+        fprintf(stderr, "usage: limit PORT FILE LOOP CALL PIECE\n");
         return 2;
     }
     response_load(argv[2]);
     while (strcmp(calls[response.call], argv[4]) != 0) {
-        if (++response.call > CALL_SUBMIT)
+        if (++response.call > CALL_ENCRYPT)
             return 2;
     }
     response.piece = strtoul(argv[5], NULL, 10);
+    if (seal_begin() != 0)
+        die("AES-128-GCM");
     int listener = listener_open((unsigned)strtoul(argv[1], NULL, 10));
-    if (strcmp(argv[3], "io_uring") == 0)
-        uring_run(listener);
-    else
+    if (strcmp(argv[3], "epoll") == 0)
         epoll_run(listener);
+    while (strcmp(loops[uring_use], argv[3]) != 0) {
+        if (++uring_use > URING_EAGER)
+            return 2;
+    }
+    uring_run(listener);
 }

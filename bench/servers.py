@@ -11,21 +11,24 @@ import sys
 import harness
 
 ENGINES = ["io_uring", "epoll", "poll"]
+ENGINES_TLS = ["io_uring", "epoll"]
 # A server that refuses its options has ended by then.
 START_LOOK_SECONDS = 0.5
 VENDORS = ["openssl", "gnutls", "wolfssl", "mbedtls"]
-TARGETS = list(harness.SIZES)
+TARGETS = ["1kb", "128kb"]
+CONNECTIONS_MAX = 12000
 
 # ngx_core_module and ngx_http_core_module, and "Tuning NGINX for Performance": sendfile with tcp_nopush,
 # an open file cache, connections that live long, no access log.
 NGINX_CONFIG = """
 worker_processes 1;
+worker_rlimit_nofile {descriptors};
 daemon off;
 pid {folder}/nginx.pid;
 error_log {folder}/nginx.error crit;
-events {{ worker_connections 4096; use epoll; multi_accept on; }}
+events {{ worker_connections {connections}; use epoll; multi_accept on; }}
 http {{
-    access_log {access_log};
+    access_log off;
     sendfile on;
     tcp_nopush on;
     tcp_nodelay on;
@@ -62,8 +65,7 @@ NGINX_TLS = """
 # thread); logs are off unless asked for.
 H2O_CONFIG = """
 num-threads: 1
-max-connections: 4096
-{access_log}
+max-connections: {connections}
 listen:
   host: 127.0.0.1
   port: {port}
@@ -74,8 +76,8 @@ hosts:
     paths:
       "/": {{file.dir: {site}}}
 """
-# Its defaults again; there is nobody to ask about a certificate that signs itself. 2.2.5 does not know TLS 1.3 by name but has it by its library: the client asks for
-# the one version and the one cipher.
+# Its defaults again; there is nobody to ask about a certificate that signs itself. 2.2.5 does not know TLS 1.3 by
+# name but has it by its library: the client asks for the one version and the one cipher.
 H2O_TLS = """
   ssl:
     certificate-file: {certificate.certificate}
@@ -84,11 +86,13 @@ H2O_TLS = """
 """
 
 # HAProxy serves no files. Its responses come from memory, which is less work, and must fit into a buffer: the
-# default, or for 128 KB a big one. No checks, no log; configuration.txt advises nothing more for speed.
+# default, or for 128 KB a big one. No checks, no log; configuration.txt advises nothing more for speed. It wants
+# two descriptors for a connection, though one to no server takes one: strict limits are off.
 HAPROXY_CONFIG = """
 global
     nbthread 1
-    maxconn 4096
+    maxconn {connections}
+    no strict-limits
     {buffers}
     ssl-default-bind-options ssl-min-ver TLSv1.3
     ssl-default-bind-ciphersuites {cipher}
@@ -103,7 +107,12 @@ frontend benchmark
 """
 HAPROXY_RESPONSE = ("    http-request return status 200 content-type application/octet-stream "
                     "file {site}/{target} if {{ path /{target} }}")
+HAPROXY_RESPONSE_MAX = 131072
 HAPROXY_BIG_BUFFERS = "tune.bufsize 262144"
+
+
+def words(text):
+    return text.split(",")
 
 
 def start_nginx(folder, site, certificate=None):
@@ -115,7 +124,9 @@ def start_nginx(folder, site, certificate=None):
 
     def command(port):
         config = pathlib.Path(folder) / f"nginx-{port}.conf"
-        config.write_text(NGINX_CONFIG.format(folder=folder, site=site, port=port, access_log="off",
+        config.write_text(NGINX_CONFIG.format(folder=folder, site=site, port=port,
+                                              connections=CONNECTIONS_MAX,
+                                              descriptors=CONNECTIONS_MAX + 100,
                                               ssl="ssl" if certificate else "", tls=tls))
         return [program, "-p", str(folder), "-c", str(config)]
     return harness.Server("nginx", command, folder, tls=certificate and "1.3")
@@ -129,8 +140,8 @@ def start_h2o(folder, site, certificate=None):
 
     def command(port):
         config = pathlib.Path(folder) / f"h2o-{port}.conf"
-        config.write_text(H2O_CONFIG.format(folder=folder, site=site, port=port, access_log="",
-                                            tls=tls))
+        config.write_text(H2O_CONFIG.format(folder=folder, site=site, port=port,
+                                            connections=CONNECTIONS_MAX, tls=tls))
         return [program, "-m", "worker", "-c", str(config)]
     return harness.Server("h2o", command, folder, tls=certificate and "1.3")
 
@@ -140,13 +151,17 @@ def start_haproxy(folder, site, certificate=None, targets=TARGETS):
     program = harness.find_program("haproxy")
     if program is None:
         raise harness.Missing("haproxy is not installed: apt-get install haproxy")
+    too_big = [target for target in targets if harness.SIZES[target] > HAPROXY_RESPONSE_MAX]
+    if too_big:
+        raise harness.Missing(f"haproxy serves no files, only what fits into a buffer: not {too_big[0]}")
     responses = [HAPROXY_RESPONSE.format(site=site, target=target) for target in targets]
-    buffers = HAPROXY_BIG_BUFFERS if "128kb" in targets else ""
+    buffers = HAPROXY_BIG_BUFFERS if any(harness.SIZES[target] > 8192 for target in targets) else ""
     tls = "" if certificate is None else f"ssl crt {certificate.both}"
 
     def command(port):
         config = pathlib.Path(folder) / f"haproxy-{port}.conf"
         config.write_text(HAPROXY_CONFIG.format(folder=folder, port=port, tls=tls, buffers=buffers,
+                                                connections=CONNECTIONS_MAX,
                                                 cipher=harness.TLS["1.3"][1],
                                                 responses="\n".join(responses)))
         return [program, "-db", "-f", str(config)]
@@ -182,11 +197,21 @@ def weir_tls_refused(program, folder, tls):
     return (ended.stderr.strip().splitlines() or ["it says nothing"])[-1]
 
 
-def start_weir(folder, site, log_folder, engine, delivery, access_log, tls=None):
-    """`delivery` and `access_log` are booleans; `tls` is a WeirTls."""
+def weir_program():
     program = harness.REPOSITORY / "build" / "weir"
     if not program.exists():
         raise harness.Missing("build/weir is not built: make build")
+    return program
+
+
+def weir_has_option(option):
+    said = subprocess.run([weir_program(), "serve", "--help"], capture_output=True, text=True)
+    return f"{option} " in said.stdout
+
+
+def start_weir(folder, site, log_folder, engine, delivery, access_log, tls=None, zerocopy=None):
+    """`delivery` and `access_log` are booleans; `tls` is a WeirTls; `zerocopy` None, or a mode."""
+    program = weir_program()
     if tls is not None:
         refused = weir_tls_refused(program, folder, tls)
         if refused and "no TLS 1.3" in refused:
@@ -197,52 +222,55 @@ def start_weir(folder, site, log_folder, engine, delivery, access_log, tls=None)
             raise harness.Missing(refused)
     extra = "" if delivery and access_log else " bare" if not (delivery or access_log) else " log"
     name = f"weir {engine}{tls.text() if tls else ''}{extra}"
+    name += f" zerocopy-{zerocopy}" if zerocopy else ""
     log = pathlib.Path(log_folder) / f"{name.replace(' ', '-')}-{'on' if delivery else 'off'}.log"
 
     def command(port):
         address = f"127.0.0.1:{port}"
         return [str(program), "serve", str(site), "--engine", engine, "--threads", "1",
-                "--idle-timeout", "300", "--delivery", "on" if delivery else "off",
+                "--idle-timeout", "300", "--max-connections", str(CONNECTIONS_MAX),
+                *(["--zerocopy", zerocopy] if zerocopy else []), "--delivery", "on" if delivery else "off",
                 "--access-log", str(log) if access_log else "off",
                 *(tls.options(address) if tls else ["--listen", address])]
-    return harness.Server(name, command, folder, tls=tls and tls.version)
+    return harness.Server(name, command, folder, tls=tls and tls.version, kind=harness.WEIR)
 
 
-def build(folder, name, libraries):
-    """A program of this folder, in the temporary one."""
+def build(folder, name, *choices):
+    """A program of this folder, in the temporary one, with the first choice of flags that works."""
     source = harness.REPOSITORY / "bench" / f"{name}.c"
     program = pathlib.Path(folder) / name
-    built = subprocess.run(["cc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", str(source), "-o", str(program),
-                            *libraries], capture_output=True, text=True)
-    if built.returncode != 0:
-        raise harness.Missing(f"{source.name} does not build: {built.stderr.strip()[:200]}")
-    return program
+    if program.exists():
+        return program
+    for flags in choices:
+        built = subprocess.run(["cc", "-std=gnu11", "-D_GNU_SOURCE", "-O2", str(source), "-o",
+                                str(program), *flags], capture_output=True, text=True)
+        if built.returncode == 0:
+            return program
+    raise harness.Missing(f"{source.name} does not build: {built.stderr.strip()[:200]}")
 
 
 def start_limit(folder, site, target, loop, call, piece):
-    program = build(folder, "limit", ["-luring"])
+    program = build(folder, "limit", ["-DSEAL_IPSEC_MB", "-luring", "-lIPSec_MB"],
+                    ["-luring", "-lcrypto"])
     pieces = f" {piece // 1024} KB" if piece else ""
     return harness.Server(
         f"limit {loop} {call}{pieces}",
-        lambda port: [str(program), str(port), str(site / target), loop, call, str(piece)], folder)
+        lambda port: [str(program), str(port), str(site / target), loop, call, str(piece)], folder,
+        kind=harness.LIMIT)
 
 
-class Aead:
-    """No server: what AES-128-GCM alone takes for a response. It takes turns with them."""
-
-    def __init__(self, folder):
+def make_all(makers):
+    """Makes each; one that is not there is named and left out. Returns them, and why the others are not."""
+    made, missing = [], {}
+    for make in makers:
         try:
-            self.program = build(folder, "aead", ["-DWITH_IPSEC_MB", "-lIPSec_MB", "-lcrypto"])
-        except harness.Missing:
-            self.program = build(folder, "aead", ["-lcrypto"])
-        self.name = f"AES-128-GCM alone ({self.measure(TARGETS[0])[1]})"
+            made.append(make())
+        except harness.Missing as reason:
+            missing[str(reason)] = None
+    for reason in missing:
+        print(f"left out: {reason}", file=sys.stderr)
+    return made, list(missing)
 
-    def measure(self, target):
-        """Microseconds, and the library that took the least."""
-        said = subprocess.run([str(self.program), str(harness.SIZES[target])], check=True,
-                              capture_output=True, text=True, timeout=harness.RUN_SECONDS_MAX,
-                              preexec_fn=harness.pinned(harness.SERVER_CORE)).stdout.split()
-        return float(said[0]), said[1]
 
-    def load(self, target, _connections, _requests):
-        return harness.Run(cpu_us=self.measure(target)[0])
+def start_all(stack, starters):
+    return make_all([lambda start=start: stack.enter_context(start()) for start in starters])

@@ -15,7 +15,6 @@ import pathlib
 import sys
 
 import harness
-import run
 import servers
 
 CONNECTIONS = 10
@@ -27,10 +26,10 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=300, help="of a run")
-    parser.add_argument("--targets", type=run.words, default=["128kb"])
-    parser.add_argument("--engines", type=run.words, default=run.ENGINES_TLS)
+    parser.add_argument("--targets", type=servers.words, default=["128kb"])
+    parser.add_argument("--engines", type=servers.words, default=servers.ENGINES_TLS)
     parser.add_argument("--vendor", default=servers.VENDORS[0])
-    parser.add_argument("--ktls", type=run.words, default=KINDS, help="of off,tx,on; off comes first")
+    parser.add_argument("--ktls", type=servers.words, default=KINDS, help="of off,tx,on; off comes first")
     parser.add_argument("--json", type=pathlib.Path,
                         default=harness.REPOSITORY / "build" / "bench-ktls.json")
     return parser.parse_args()
@@ -56,7 +55,8 @@ def measure(running, target, arguments):
             if (kernel_streams() or 0) - before != directions:
                 raise harness.BenchError(f"{server.name}: the kernel protected "
                                          f"{(kernel_streams() or 0) - before} directions, not {directions}")
-    return run.summarise(runs)
+    return {name: {field: harness.Spread.of([getattr(run, field) for run in each])
+                   for field in ("cpu_us", "requests_s")} for name, each in runs.items()}
 
 
 def kind_of(server):

@@ -14,6 +14,9 @@
  * The copy that is made when they are taken is there to find that out.
  */
 
+/* More cannot be registered, as with io_uring's engine. */
+#define SIM_REGIONS_MAX 16
+
 struct sim_pin {
     struct weir__pin *pin;
     struct weir__socket *socket;
@@ -335,6 +338,8 @@ int weir__sim_memory_register(struct weir__engine *engine, void *memory, size_t 
     for (size_t i = 0; i < sim->region_count; i++)
         assert(start >= sim->regions[i].memory + sim->regions[i].bytes ||
                start + bytes <= sim->regions[i].memory);
+    if (sim->region_count == SIM_REGIONS_MAX)
+        return WEIR_ENOBUFS;
     if (weir__sim_fault(sim, sim->options.register_refused))
         return errors[weir__sim_between(sim, 0, 2)];
     weir__sim_grow((void **)&sim->regions, sim->region_count, &sim->region_capacity,

@@ -33,7 +33,6 @@ struct weir__tls_made {
     uint64_t stamp_end; /* of the wire: the last record with which a write ends that waits */
     uint64_t small_end; /* of the owner's bytes: records before it are small */
     uint64_t made_ns;   /* when the last record was made */
-    bool fast;          /* the kernel took all of the last big send at once */
 };
 
 /* While the kernel makes them. */

@@ -244,6 +244,8 @@ class TlsLimitsTest(tls_support.Case):
         client.head()
         raw_bytes = 0
         with client.raw() as raw:
+            # With so small a window TCP itself has pauses, of up to some 300 ms.
+            raw.settimeout(2)
             for _ in range(100):
                 # As it comes on the wire; what TLS makes of it nobody will know.
                 raw_bytes += len(raw.recv(400))

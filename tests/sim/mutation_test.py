@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Breaks the ledger, the send queue, the stream and TLS on it on purpose, a line at a time, and expects the
+"""Breaks the ledger, the send queue, zero copy, the stream and TLS on it on purpose, a line at a time, and expects the
 simulation's model to notice each time.
 
 A mutant is a copy of one source with one text replaced. A text that is not there any more, or not just
@@ -18,7 +18,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 CC = os.environ.get("CC", "cc")
 FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-DWEIR_PORTABLE", "-O1", "-w", "-Iinclude", "-Isrc", "-Itests"]
 SOURCES = ["src/core/*.c", "src/net/*.c", "src/engine/loop.c", "src/engine/poll.c",
-           "src/engine/readiness.c", "src/engine/socket_posix.c", "src/engine/socket.c",
+           "src/engine/readiness.c", "src/engine/readiness_pin.c", "src/engine/socket_posix.c", "src/engine/socket.c",
            "src/engine/sim.c", "src/engine/sim_*.c", "src/tls/*.c", "src/tls/vendor/shared.c",
            "tests/support/sim_*.c", "tests/support/tls_toy*.c", "tests/sim/stream_sim_test.c"]
 SEEDS = 1500
@@ -27,6 +27,8 @@ TIMEOUT_S = 60
 LEDGER, QUEUE = "src/net/ledger.c", "src/net/send_queue.c"
 SEND, STREAM, LISTENER = "src/net/stream_send.c", "src/net/stream.c", "src/net/listener.c"
 DELIVERY, MAP = "src/net/stream_delivery.c", "src/net/offset_map.c"
+PIN, POLICY = "src/net/stream_pin.c", "src/net/send_policy.c"
+TLS_OUTPUT, TLS_BUFFER = "src/tls/output.c", "src/tls/buffer.c"
 TLS, TLS_SEND, SESSION = "src/tls/stream.c", "src/tls/stream_send.c", "src/tls/session.c"
 
 # What is wrong; in which source; the text; what stands there instead.
@@ -105,7 +107,7 @@ MUTANTS = [
      "write->entry.end = wire_end;", "write->entry.end = stream->ledger.accepted + 1;"),
     ("a record's overhead is nobody's", SEND,
      "if (bytes == 0)\n            write->wire_end = wire_end;", ";"),
-    ("the first byte of what was made is not noted", SEND, "note_first_bytes(stream, taken_ns);", ";"),
+    ("the first byte of what was made is not noted", SEND, "note_sealed(stream, taken_ns);", ";"),
     ("an open record counts as whole", SEND,
      "if (closed || stream->plain_taken - at.plain >= WEIR__TRANSPORT_RECORD_MAX)", "if (1)"),
     ("who waits for an open record is forgotten", SEND,
@@ -142,6 +144,41 @@ MUTANTS = [
      "if (alert)\n        return weir__tls_session_fail(", "if (alert)\n        return 0;\n    if (0)\n        return weir__tls_session_fail("),
     ("the peer's new key is not taken", SESSION,
      "error = protector_renew(session, &session->user->opener, &keys, false);", ";"),
+    ("memory is released when it is accepted", DELIVERY,
+     "if (write->pins == 0)\n        tell_stage(", "if (1)\n        tell_stage("),
+    ("memory is released before it is accepted", DELIVERY, "if (write->accepted)", "if (1)"),
+    ("the first of several notices releases a write", DELIVERY,
+     "if (--write->pins > 0)", "if (write->pins-- == 0)"),
+    ("a write ends while it is pinned", DELIVERY,
+     "if (write->pins == 0)\n        end_write(", "if (1)\n        end_write("),
+    ("a write that ended when its pins did stays", DELIVERY, "if (write->let_go)", "if (0)"),
+    ("what became of a pin is forgotten", DELIVERY, "write->ways |= (uint8_t)way;", ";"),
+    ("what was copied counts as sent in place", PIN,
+     "return WEIR_SEND_COPIED;", "return WEIR_SEND_ZEROCOPY;"),
+    ("a send of several writes pins the first", PIN,
+     "for (unsigned i = 0; i < pinned->write_count; i++)\n        pinned->writes[i]->pins++;",
+     "pinned->write_count = 1;\n    pinned->writes[0]->pins++;"),
+    ("a send pins what it took nothing of", PIN,
+     "if (write->taken > 0 && write->wire_start < stream->ledger.accepted)", "if (1)"),
+    ("what was pinned is not counted down", PIN, "    count(pinned, 0);", ";"),
+    ("memory that is pinned has no bound", POLICY,
+     "if (pinned > max || question->bytes > max - pinned)", "if (0)"),
+    ("a notice wakes no stream that closes", PIN,
+     "if (stream->closing || stream->dying)\n        weir__stream_defer(stream);", ";"),
+    ("a stream ends while memory is pinned", STREAM, "if (stream->socket.pins > 0) {", "if (0) {"),
+    ("an end does not abort what is pinned", STREAM,
+     "stream->engine->ops->socket_abort(stream->engine, &stream->socket);", ";"),
+    ("an abort forgets what was counted", STREAM, "weir__stream_keep_counts(stream);", ";"),
+    ("the kernel's TLS is given pins", SEND,
+     "if (!stream->socket.tls_tx)\n        reason = choose(", "if (1)\n        reason = choose("),
+    ("records are given back before the notice", TLS_OUTPUT,
+     "if (buffer->pins == 0)\n            weir__tls_buffer_give(", "if (1)\n            weir__tls_buffer_give("),
+    ("records are given back twice", TLS_OUTPUT,
+     "if (--buffer->pins == 0 && buffer->taken)", "if (--buffer->pins == 0)"),
+    ("of several records the first is pinned", TLS_OUTPUT,
+     "held[count] = buffer;", "held[count] = output->first;"),
+    ("records stay registered", TLS_BUFFER,
+     "buffers->engine->ops->memory_unregister(buffers->engine, buffers->registered);", ";"),
     ("close_notify is not heard", SESSION, "session->events->closed(session->context);", ";"),
 ]
 

@@ -269,6 +269,11 @@ static void act_abort(struct end *end)
 static void act_info(struct end *end)
 {
     struct weir_delivery_info info;
+    struct weir_send_info sends;
+
+    weir_loop_send_info(world.loop, &sends);
+    expect(sends.pinned_bytes <= world.pinned_bytes_max, "%llu bytes are pinned",
+           (unsigned long long)sends.pinned_bytes);
 
     if (end->close_called || end->abort_called)
         expect(weir_stream_is_closing(end->stream), "e%u: closing and does not say so",

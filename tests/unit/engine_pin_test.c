@@ -274,7 +274,7 @@ static void ordinary_sends_between(struct engine_fixture *f)
 
 static void many_sends_outstanding(struct engine_fixture *f)
 {
-    enum { SENDS = 300, LENGTH = 3000 };
+    enum { SENDS = 300, LENGTH = 1500 };
     struct pinned p;
 
     pinned_open(&p, f, true, (size_t)SENDS * LENGTH);

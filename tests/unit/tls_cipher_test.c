@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
@@ -264,6 +265,83 @@ static void test_it_has_a_name_or_a_reason(void **state)
         assert_string_equal(name, fast_at(0)->name);
 }
 
+/* ---- memory at its very end: what it touches behind that, no sanitizer sees in assembly ---- */
+
+#define EDGE_BYTES  4096
+#define FRONT_BYTES 2100 /* so many are not gathered first */
+
+/* Memory whose last byte is the last of a page, with none behind it that may be touched. */
+static uint8_t *edge_make(void)
+{
+    uint8_t *pages =
+        mmap(NULL, EDGE_BYTES + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    assert_true(pages != MAP_FAILED);
+    assert_int_equal(mprotect(pages + EDGE_BYTES, 4096, PROT_NONE), 0);
+    return pages + EDGE_BYTES;
+}
+
+static void edge_drop(uint8_t *edge)
+{
+    assert_int_equal(munmap(edge - EDGE_BYTES, EDGE_BYTES + 4096), 0);
+}
+
+struct edges {
+    uint8_t *key, *nonce, *additional, *plain, *sealed, *opened;
+};
+
+/* `front` bytes come from elsewhere, as a part of their own. */
+static void pass_at_edges(const struct edges *edges, const struct weir__tls_ciphers *lender,
+                          enum weir__tls_cipher cipher, size_t front, size_t length)
+{
+    static uint8_t front_bytes[FRONT_BYTES];
+    size_t additional_length = length % 14, whole = front + length;
+    const uint8_t *key = edges->key - weir__tls_key_bytes(cipher);
+    const uint8_t *nonce = edges->nonce - WEIR__TLS_NONCE;
+    const uint8_t *additional = edges->additional - additional_length;
+    uint8_t *plain = edges->plain - length, *opened = edges->opened - whole;
+    uint8_t *sealed = edges->sealed - whole - WEIR__TLS_TAG;
+    const struct iovec parts[] = {{front_bytes, front}, {plain, length}};
+    struct weir__tls_aead *sealer = aead_make(lender, cipher, key, true);
+    struct weir__tls_aead *opener = aead_make(lender, cipher, key, false);
+
+    fill(plain, length);
+    assert_int_equal(lender->aead_seal(sealer, nonce, additional, additional_length,
+                                       front > 0 ? parts : parts + 1, front > 0 ? 2 : 1, sealed),
+                     0);
+    assert_int_equal(lender->aead_open(opener, nonce, additional, additional_length, sealed,
+                                       whole + WEIR__TLS_TAG, opened),
+                     0);
+    assert_memory_equal(opened, front_bytes, front);
+    assert_memory_equal(opened + front, plain, length);
+    lender->aead_free(sealer);
+    lender->aead_free(opener);
+}
+
+/* All lengths up to twice what the widest loop takes at a time, 48 blocks. */
+static void test_nothing_behind_the_end_is_touched(void **state)
+{
+    (void)state;
+    fast_need("nothing_behind_the_end_is_touched");
+    struct edges edges = {edge_make(), edge_make(), edge_make(),
+                          edge_make(), edge_make(), edge_make()};
+    for (unsigned f = 0; fast_at(f); f++) {
+        for (size_t length = 0; length <= 2 * 48 * 16; length++)
+            pass_at_edges(&edges, fast_at(f), ciphers[length % 2], 0, length);
+        for (size_t length = 0; length <= 2 * 48 * 16; length++)
+            pass_at_edges(&edges, fast_at(f), ciphers[length % 2], FRONT_BYTES - length % 16,
+                          length);
+    }
+    edge_drop(edges.key);
+    edge_drop(edges.nonce);
+    edge_drop(edges.additional);
+    edge_drop(edges.plain);
+    edge_drop(edges.sealed);
+    edge_drop(edges.opened);
+}
+
+/* ---- whether it is there ---- */
+
 static void *find(void *found)
 {
     *(const struct weir__tls_ciphers **)found = fast_at(0);
@@ -293,6 +371,7 @@ int main(void)
         cmocka_unit_test(test_forgeries_leave_nothing),
         cmocka_unit_test(test_keys_are_wiped),
         cmocka_unit_test(test_nothing_but_gcm),
+        cmocka_unit_test(test_nothing_behind_the_end_is_touched),
         cmocka_unit_test(test_it_has_a_name_or_a_reason),
     };
     const struct weir_memory memory = {

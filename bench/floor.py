@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The search for the floor: which call and which size of a piece cost a server least.
+
+It depends on the congestion control, which decides when the kernel sends on. Besides this machine's own, root
+can have each of CONTROLS, in a network namespace that is made for it and ends with its process.
+"""
+import contextlib
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import harness
+import measure
+import report
+import servers
+
+CALLS = (("epoll", "send"), ("epoll", "sendfile"), ("epoll", "sendfile-more"), ("epoll", "zerocopy"),
+         ("epoll", "encrypt"), ("io_uring", "send"), ("io_uring", "sendfile"), ("io_uring", "submit"),
+         ("io_uring", "zerocopy"), ("io_uring", "encrypt"))
+PIECES = (16384, 32768, 65536, 0)
+CONTROLS = ("reno", "cubic", "bbr")
+CONNECTIONS = (10, 100)
+CONTROL = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control")
+
+
+def search(options, folder, site):
+    """On the congestion control that this process has."""
+    control, found = CONTROL.read_text().strip(), []
+    for target in servers.TARGETS:
+        choices = [(*call, piece) for call in CALLS for piece in PIECES
+                   if piece < harness.SIZES[target]]
+        for connections in options.connections or CONNECTIONS:
+            with contextlib.ExitStack() as stack:
+                running, _ = servers.start_all(stack, [
+                    functools.partial(servers.start_limit, folder, site, target, *choice)
+                    for choice in choices])
+                runs = measure.in_turns(running, options.rounds,
+                                        measure.Load(target, connections, options.seconds))
+            found.append(summarise(target, connections, control, choices, list(runs.values())))
+            for part in report.floor_tables(found[-1:]):
+                print(f"\n{part}") if isinstance(part, str) else harness.print_table(part)
+    return found
+
+
+def summarise(target, connections, control, choices, runs):
+    choices = [{"loop": loop, "call": call, "piece": piece,
+                "cpu_us": vars(harness.Spread.of([run.cpu_us for run in each]))}
+               for (loop, call, piece), each in zip(choices, runs)]
+
+    def least(of):
+        best = min((choice for choice in choices if of(choice["call"])),
+                   key=lambda choice: choice["cpu_us"]["median"])
+        piece = f"{best['piece'] >> 10} KB" if best["piece"] else "all at once"
+        return f"{best['loop']} {best['call']} {piece} {report.number(best['cpu_us']['median'])} us"
+
+    return {"target": target, "connections": connections, "congestion": control, "choices": choices,
+            "least": least(lambda call: call != "encrypt"),
+            "least_encrypted": least(lambda call: call == "encrypt")}
+
+
+def search_everywhere(options, folder, site):
+    """Here, and as root with each congestion control that this kernel has and that is not the one here."""
+    found = search(options, folder, site)
+    if os.geteuid() != 0:
+        print("only root can try other congestion controls: left out", file=sys.stderr)
+        return found
+    there = CONTROL.with_name("tcp_available_congestion_control").read_text().split()
+    for control in CONTROLS:
+        if control not in there:
+            print(f"left out: this kernel has no {control} (modprobe tcp_{control})", file=sys.stderr)
+        elif control != CONTROL.read_text().strip():
+            found += search_in_namespace(control, pathlib.Path(folder))
+    return found
+
+
+def search_in_namespace(control, folder):
+    output = folder / f"floor-{control}.json"
+    command = [sys.executable, *sys.argv, "--limit-of", control, "--json", str(output)]
+    if subprocess.run(["unshare", "--net", *command]).returncode != 0:
+        raise harness.BenchError(f"the search with {control} failed")
+    return json.loads(output.read_text())["floor"]
+
+
+def enter(control):
+    """Makes the namespace that this process is in usable, and gives it a congestion control."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    CONTROL.write_text(control)
