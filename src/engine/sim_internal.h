@@ -2,7 +2,10 @@
 #ifndef WEIR_ENGINE_SIM_INTERNAL_H
 #define WEIR_ENGINE_SIM_INTERNAL_H
 
-/* What the sim engine's sources share: sim.c (operations, time), sim_socket.c, sim_flow.c (TCP), sim_pin.c (zero copy), sim_tls.c. */
+/*
+ * What the sim engine's sources share: sim.c (operations, time), sim_options.c, sim_socket.c, sim_flow.c (TCP),
+ * sim_pin.c (zero copy), sim_tls.c.
+ */
 
 #include "engine/sim.h"
 

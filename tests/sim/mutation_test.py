@@ -163,6 +163,7 @@ MUTANTS = [
     ("what was pinned is not counted down", PIN, "    count(pinned, 0);", ";"),
     ("memory that is pinned has no bound", POLICY,
      "if (pinned > max || question->bytes > max - pinned)", "if (0)"),
+    ("how far a peer is is not asked", PIN, "question.rtt_us = stream->rtt_us;", ";"),
     ("a notice wakes no stream that closes", PIN,
      "if (stream->closing || stream->dying)\n        weir__stream_defer(stream);", ";"),
     ("a stream ends while memory is pinned", STREAM, "if (stream->socket.pins > 0) {", "if (0) {"),
