@@ -6,6 +6,7 @@ See README.md for how to read the tables.
 """
 import argparse
 import pathlib
+import signal
 import sys
 import types
 
@@ -90,7 +91,7 @@ def compare(options, folder, log_folder, site, certificate, document):
     for workload in chosen(options):
         starters = list(measure.starters_for(workload, options, folder, log_folder, site,
                                              certificate))
-        rows, missing = measure.measure(workload, options, starters)
+        rows, missing = measure.measure(workload, options, starters, folder)
         made = record(workload, rows, missing + left_out_engines(workload, options))
         document["workloads"].append(made)
         report.print_workload(made)
@@ -111,7 +112,8 @@ def run(options, folder, log_folder, document):
                                                   report.print_workload)
     if wanted(options, "delivery"):
         pairs = types.SimpleNamespace(pairs=options.pairs, engines=options.engines,
-                                      targets=list(delivery.GOALS))
+                                      targets=list(delivery.GOALS),
+                                      share=min(options.seconds / SECONDS, 1))
         document["delivery"] = [
             {name: vars(value) if isinstance(value, harness.Spread) else value
              for name, value in result.items()}
@@ -129,6 +131,7 @@ def search_limit(options, folder, document):
 
 def main():
     options = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # with what was started cleaned up
     document = harness.document_begin()
     document |= {"rounds": options.rounds, "seconds": options.seconds, "workloads": []}
     print(f"{options.rounds} interleaved rounds, median (quartiles)")
@@ -138,7 +141,7 @@ def main():
                 search_limit(options, folder, document)
             else:
                 run(options, folder, log_folder, document)
-        except harness.BenchError as error:
+        except (harness.BenchError, harness.Missing, OSError) as error:
             sys.exit(f"bench: {error}")
     harness.document_write(document, options.json)
     if not options.limit_of:

@@ -76,8 +76,8 @@ hosts:
     paths:
       "/": {{file.dir: {site}}}
 """
-# Its defaults again; there is nobody to ask about a certificate that signs itself. 2.2.5 does not know TLS 1.3 by name but has it by its library: the client asks for
-# the one version and the one cipher.
+# Its defaults again; there is nobody to ask about a certificate that signs itself. 2.2.5 does not know TLS 1.3 by
+# name but has it by its library: the client asks for the one version and the one cipher.
 H2O_TLS = """
   ssl:
     certificate-file: {certificate.certificate}

@@ -123,6 +123,18 @@ void weir__send_policy_init(struct weir__send_policy *policy, enum weir_zerocopy
     *policy = (struct weir__send_policy){.mode = mode, .pinned_bytes_max = pinned_bytes_max};
 }
 
+void weir__send_policy_congestion(struct weir__send_policy *policy, const char *name)
+{
+    bool paces = strncmp(name, "bbr", 3) == 0; /* bbr2, bbr3: they all do */
+
+    policy->file_piece_bytes = paces ? WEIR__PACED_PIECE_BYTES : 0;
+}
+
+size_t weir__send_policy_piece(const struct weir__send_policy *policy)
+{
+    return policy->file_piece_bytes;
+}
+
 static enum weir_send_reason by_route(const struct weir__route *route, uint64_t now_ns)
 {
     if (now_ns < route->closed_until_ns)
