@@ -10,7 +10,7 @@ SOAK_MINUTES ?= 30
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-vm testssl matrix demo bench bench-tls fuzz sim soak install clean
+.PHONY: help build run test test-vm testssl matrix demo talk bench bench-tls fuzz sim soak install clean
 
 help:
 	@echo 'make build      build the program: build/weir'
@@ -21,6 +21,7 @@ help:
 	@echo 'make testssl    what testssl.sh finds in the default configuration, with each TLS library'
 	@echo 'make matrix     each engine, TLS library and version, kernel TLS, memory and file: a table'
 	@echo 'make demo       what write() says, what Weir says, what the client measured, over 320 ms'
+	@echo 'make talk       the four experiments of the talk in README.md again: writes docs/talk.md'
 	@echo 'make bench      compare with nginx, h2o, HAProxy, Traffic Server and the limit: 40 minutes'
 	@echo '                (BENCH=--quick: 10; BENCH="1kb idle": parts; BENCH=--help)'
 	@echo 'make bench-tls  only what TLS costs: a byte, a connection, an idle connection'
@@ -64,6 +65,12 @@ demo: build
 	@packaging/bootstrap demo
 	@packaging/bootstrap vm || echo 'Going on without the virtual machine.'
 	@exec python3 tests/lab/demo.py
+
+talk: build
+	@packaging/bootstrap talk
+	@packaging/bootstrap vm || echo 'Going on without the virtual machine.'
+	@cmake --build --preset release --target example_memory
+	@exec python3 bench/talk.py
 
 bench: build
 	@packaging/bootstrap bench

@@ -73,6 +73,9 @@ struct weir__route *weir__send_policy_route(struct weir__send_policy *policy,
                                             const struct weir_address *local,
                                             const struct weir_address *peer);
 
+/* The one of all streams of the loop; made when first asked for. NULL when memory is out. */
+struct weir__send_policy *weir__loop_send_policy(struct weir_loop *loop);
+
 /* One send that is about to be made. */
 struct weir__send_question {
     uint64_t bytes;

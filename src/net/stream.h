@@ -150,8 +150,6 @@ void weir__stream_settle(struct weir_stream *stream);
 
 /* ---- stream_pin.c ---- */
 
-/* The one of all streams of the loop; made when first asked for. NULL when memory is out. */
-struct weir__send_policy *weir__loop_send_policy(struct weir_loop *loop);
 /*
  * How to send `bytes` from memory, as far as their number and the stream decide; a WEIR_SEND_BECAUSE_* of copy or
  * of zero copy.

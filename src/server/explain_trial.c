@@ -11,7 +11,6 @@
 
 #include "engine/engine.h"
 #include "net/send_policy.h"
-#include "net/stream.h"
 
 #define NS_PER_MS 1000000ull
 
@@ -151,9 +150,9 @@ void weir__trial_run(struct weir__trial *trial)
     trial->zerocopy = weir__loop_zerocopy(pair.loop, &pinned_bytes_max) != WEIR_ZEROCOPY_OFF;
     uint64_t deadline_ns = weir_loop_now_ns(pair.loop) + WEIR__TRIAL_LIMIT_MS / 2 * NS_PER_MS;
     bool listens = listen_on_loopback(&pair);
-    /* What a listener finds out as it starts. */
-    if (listens)
-        trial->file_piece_bytes = weir__send_policy_piece(weir__loop_send_policy(pair.loop));
+    struct weir__send_policy *policy = weir__loop_send_policy(pair.loop);
+    /* As the listener found out. */
+    trial->file_piece_bytes = policy ? weir__send_policy_piece(policy) : 0;
     if (listens && trial->zerocopy && begin(&pair)) {
         run_until(&pair, &pair.released, deadline_ns);
         trial->outcome = outcome_of(&pair);
