@@ -4,7 +4,7 @@
  * empty line is the end of a request, and every request gets the same response. What a real server
  * costs above this is its own work; what it costs below this is a mistake in the measurement.
  *
- *   limit PORT FILE LOOP CALL PIECE
+ *   limit PORT FILE LOOP CALL PIECE [CONTROL]
  *
  * LOOP   epoll, or io_uring (multishot accept and receive, a buffer ring, one submission per round)
  * CALL   send             header and body from memory
@@ -14,6 +14,7 @@
  *        zerocopy         from memory by send with MSG_ZEROCOPY, or by an IORING_OP_SEND_ZC
  *        encrypt          as send, of what was encrypted just before: what TLS cannot do without
  * PIECE  bytes handed to the kernel by one call, 0 = everything
+ * CONTROL  the congestion control (default: the system's); root may have any that the kernel has
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -203,7 +204,7 @@ static int response_continue(int descriptor)
     return 1;
 }
 
-static int listener_open(unsigned port)
+static int listener_open(unsigned port, const char *control)
 {
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
     struct sockaddr_in address = {.sin_family = AF_INET,
@@ -212,6 +213,9 @@ static int listener_open(unsigned port)
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     /* Accepted sockets inherit it. */
     setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (control &&
+        setsockopt(listener, IPPROTO_TCP, TCP_CONGESTION, control, (socklen_t)strlen(control)) != 0)
+        die(control);
     if (bind(listener, (struct sockaddr *)&address, sizeof(address)) != 0 ||
         listen(listener, CONNECTIONS_MAX) != 0)
         die("listen");
@@ -434,8 +438,8 @@ int main(int argc, char **argv)
 {
     static const char *const calls[] = {"send",   "sendfile", "sendfile-more",
                                         "submit", "zerocopy", "encrypt"};
-    if (argc != 6) {
-        fprintf(stderr, "usage: limit PORT FILE epoll|io_uring CALL PIECE\n");
+    if (argc != 6 && argc != 7) {
+        fprintf(stderr, "usage: limit PORT FILE epoll|io_uring CALL PIECE [CONTROL]\n");
         return 2;
     }
     response_load(argv[2]);
@@ -446,7 +450,7 @@ int main(int argc, char **argv)
     response.piece = strtoul(argv[5], NULL, 10);
     if (seal_begin() != 0)
         die("AES-128-GCM");
-    int listener = listener_open((unsigned)strtoul(argv[1], NULL, 10));
+    int listener = listener_open((unsigned)strtoul(argv[1], NULL, 10), argv[6]);
     if (strcmp(argv[3], "io_uring") == 0)
         uring_run(listener);
     else
