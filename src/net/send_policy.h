@@ -102,8 +102,11 @@ void weir__send_policy_sent(struct weir__send_policy *policy, enum weir_send_rea
 void weir__send_policy_tried(struct weir__send_policy *policy, struct weir__route *route);
 /* Of the bytes that are pinned, `now` take the place of `before`. */
 void weir__send_policy_pinned(struct weir__send_policy *policy, uint64_t before, uint64_t now);
-/* What became of such a send of `bytes`: `result` is an enum weir__pin_result. Once for each that was tried. */
+/*
+ * What became of such a send of `bytes`: `result` is an enum weir__pin_result. Once for each that was tried. `arrived`:
+ * the peer has them, so that USED says something of the route.
+ */
 void weir__send_policy_released(struct weir__send_policy *policy, struct weir__route *route,
-                                uint64_t bytes, int result, uint64_t now_ns);
+                                uint64_t bytes, int result, bool arrived, uint64_t now_ns);
 
 #endif

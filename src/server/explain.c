@@ -90,7 +90,7 @@ static void decide_all(struct explanation *explanation)
     if (trial->outcome != WEIR__TRIAL_NONE) {
         weir__send_policy_tried(&policy, &loopback);
         weir__send_policy_released(&policy, &loopback, WEIR__TRIAL_BYTES,
-                                   weir__trial_pin_result(trial->outcome), 0);
+                                   weir__trial_pin_result(trial->outcome), true, 0);
     }
     for (size_t t = 0; t < TRANSPORTS; t++) {
         for (size_t s = 0; s < SIZES; s++) {
