@@ -6,10 +6,11 @@ LISTEN_TLS ?= 127.0.0.1:8443
 PREFIX ?= /usr/local
 SEEDS ?= 100000
 FUZZ_SECONDS ?= 60
+SOAK_MINUTES ?= 30
 BENCH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-vm testssl matrix demo bench bench-tls fuzz sim install clean
+.PHONY: help build run test test-vm testssl matrix demo talk bench bench-tls fuzz sim soak install clean
 
 help:
 	@echo 'make build      build the program: build/weir'
@@ -20,11 +21,13 @@ help:
 	@echo 'make testssl    what testssl.sh finds in the default configuration, with each TLS library'
 	@echo 'make matrix     each engine, TLS library and version, kernel TLS, memory and file: a table'
 	@echo 'make demo       what write() says, what Weir says, what the client measured, over 320 ms'
+	@echo 'make talk       the four experiments of the talk in README.md again: writes docs/talk.md'
 	@echo 'make bench      compare with nginx, h2o, HAProxy, Traffic Server and the limit: 40 minutes'
 	@echo '                (BENCH=--quick: 10; BENCH="1kb idle": parts; BENCH=--help)'
 	@echo 'make bench-tls  only what TLS costs: a byte, a connection, an idle connection'
 	@echo 'make fuzz       run each fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make sim        run SEEDS=$(SEEDS) simulations'
+	@echo 'make soak       a mixed load of 2,000 connections for SOAK_MINUTES=$(SOAK_MINUTES): memory, descriptors, log'
 	@echo 'make install    install below PREFIX=$(PREFIX)    (DESTDIR=... to stage it)'
 	@echo 'make clean      remove everything that was built'
 
@@ -63,6 +66,12 @@ demo: build
 	@packaging/bootstrap vm || echo 'Going on without the virtual machine.'
 	@exec python3 tests/lab/demo.py
 
+talk: build
+	@packaging/bootstrap talk
+	@packaging/bootstrap vm || echo 'Going on without the virtual machine.'
+	@cmake --build --preset release --target example_memory
+	@exec python3 bench/talk.py
+
 bench: build
 	@packaging/bootstrap bench
 	@exec python3 bench/run.py $(BENCH)
@@ -79,6 +88,10 @@ fuzz:
 sim:
 	@packaging/bootstrap build test
 	@exec python3 tests/run --sim '$(SEEDS)'
+
+soak: build
+	@packaging/bootstrap test
+	@WEIR=build/weir exec python3 tests/soak/soak.py --minutes '$(SOAK_MINUTES)'
 
 install: build
 	@DESTDIR='$(DESTDIR)' cmake --install build

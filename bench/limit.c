@@ -7,6 +7,9 @@
  *   limit PORT FILE LOOP CALL PIECE [CONTROL]
  *
  * LOOP   epoll, or io_uring (multishot accept and receive, a buffer ring, one submission per round)
+ *        io_uring-single  each accept and receive asked for anew; one submission per round
+ *        io_uring-each    the same, and one submission per operation: calls put one for one
+ *        io_uring-eager   the same, and completions that interrupt (no DEFER_TASKRUN): until Linux 6.1
  * CALL   send             header and body from memory
  *        sendfile         the header by send, the body by sendfile
  *        sendfile-more    the same, the header with MSG_MORE
@@ -286,6 +289,8 @@ static void epoll_run(int listener)
 
 enum { URING_ACCEPT, URING_RECEIVE, URING_SEND, URING_POLL };
 
+/* How the ring is used: from how it is meant to be to how one begins. */
+static enum { URING_MULTISHOT, URING_SINGLE, URING_EACH, URING_EAGER } uring_use;
 static struct io_uring uring;
 static struct io_uring_buf_ring *buffers;
 static char *buffer_memory;
@@ -303,15 +308,48 @@ static struct io_uring_sqe *uring_entry(unsigned kind, int descriptor)
     return entry;
 }
 
+/* The entry is filled in. */
+static void uring_push(void)
+{
+    if (uring_use >= URING_EACH)
+        io_uring_submit(&uring);
+}
+
+static void uring_accept(int listener)
+{
+    struct io_uring_sqe *entry = uring_entry(URING_ACCEPT, listener);
+    entry->opcode = IORING_OP_ACCEPT;
+    entry->ioprio = uring_use == URING_MULTISHOT ? IORING_ACCEPT_MULTISHOT : 0;
+    entry->accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+    uring_push();
+}
+
+/* Without multishot each connection has a buffer of its own. */
+static char *uring_buffer(int descriptor, const struct io_uring_cqe *completion)
+{
+    size_t buffer = uring_use == URING_MULTISHOT ? completion->flags >> IORING_CQE_BUFFER_SHIFT
+                                                 : (size_t)descriptor;
+    return buffer_memory + buffer * RECEIVE_BYTES;
+}
+
 static void uring_receive(int descriptor)
 {
     struct io_uring_sqe *entry = uring_entry(URING_RECEIVE, descriptor);
     entry->opcode = IORING_OP_RECV;
-    entry->ioprio = IORING_RECV_MULTISHOT;
-    entry->flags = IOSQE_BUFFER_SELECT;
+    if (uring_use == URING_MULTISHOT) {
+        entry->ioprio = IORING_RECV_MULTISHOT;
+        entry->flags = IOSQE_BUFFER_SELECT;
+    } else {
+        entry->addr = (uintptr_t)uring_buffer(descriptor, NULL);
+        entry->len = RECEIVE_BYTES;
+    }
+    uring_push();
 }
 
-/* By submission: the last piece posts no completion unless it fails. With zero copy there are always two. */
+/*
+ * By submission: the last piece posts no completion unless it fails, but if submitted by itself. With zero copy there
+ * are always two.
+ */
 static void uring_send(int descriptor)
 {
     size_t length = memory_length(descriptor);
@@ -320,11 +358,12 @@ static void uring_send(int descriptor)
     entry->addr = (uintptr_t)(response.bytes + memory_offset(descriptor));
     entry->len = (uint32_t)length;
     entry->msg_flags = MSG_NOSIGNAL | MSG_WAITALL;
-    if (response.call == CALL_SUBMIT &&
+    if (response.call == CALL_SUBMIT && uring_use < URING_EACH &&
         running[descriptor].sent + length == running[descriptor].length) {
         entry->flags = IOSQE_CQE_SKIP_SUCCESS;
         running[descriptor].sent = running[descriptor].length = 0;
     }
+    uring_push();
 }
 
 static void uring_sent(int descriptor, const struct io_uring_cqe *completion)
@@ -346,18 +385,18 @@ static void uring_respond(int descriptor)
         struct io_uring_sqe *entry = uring_entry(URING_POLL, descriptor);
         entry->opcode = IORING_OP_POLL_ADD;
         entry->poll32_events = POLLOUT;
+        uring_push();
     }
 }
 
 static void uring_received(int descriptor, const struct io_uring_cqe *completion)
 {
     bool idle = running[descriptor].length == 0, good = completion->res > 0;
+    char *data = uring_buffer(descriptor, completion);
+    good = good && requests_add(descriptor, data, (size_t)completion->res);
     if (completion->flags & IORING_CQE_F_BUFFER) {
-        unsigned buffer = completion->flags >> IORING_CQE_BUFFER_SHIFT;
-        char *data = buffer_memory + buffer * RECEIVE_BYTES;
-        good = good && requests_add(descriptor, data, (size_t)completion->res);
-        io_uring_buf_ring_add(buffers, data, RECEIVE_BYTES, (uint16_t)buffer, RECEIVE_BUFFERS - 1,
-                              0);
+        uint16_t buffer = (uint16_t)(completion->flags >> IORING_CQE_BUFFER_SHIFT);
+        io_uring_buf_ring_add(buffers, data, RECEIVE_BYTES, buffer, RECEIVE_BUFFERS - 1, 0);
         io_uring_buf_ring_advance(buffers, 1);
     }
     if (!good && completion->res != -ENOBUFS) {
@@ -375,6 +414,8 @@ static void uring_complete(const struct io_uring_cqe *completion)
     int descriptor = (int)(uint32_t)completion->user_data;
     switch (completion->user_data >> 32) {
     case URING_ACCEPT:
+        if (!(completion->flags & IORING_CQE_F_MORE))
+            uring_accept(descriptor);
         if (completion->res >= 0 && completion->res < CONNECTIONS_MAX) {
             connection_begin(completion->res);
             uring_receive(completion->res);
@@ -392,8 +433,14 @@ static void uring_complete(const struct io_uring_cqe *completion)
     }
 }
 
-static void uring_buffers_register(void)
+static void uring_buffers_make(void)
 {
+    if (uring_use != URING_MULTISHOT) {
+        buffer_memory = malloc((size_t)CONNECTIONS_MAX * RECEIVE_BYTES);
+        if (buffer_memory == NULL)
+            die("malloc");
+        return;
+    }
     size_t ring_bytes = RECEIVE_BUFFERS * sizeof(struct io_uring_buf);
     buffers = aligned_alloc(4096, ring_bytes);
     buffer_memory = malloc(RECEIVE_BUFFERS * RECEIVE_BYTES);
@@ -411,16 +458,14 @@ static void uring_buffers_register(void)
 
 static void uring_run(int listener)
 {
-    struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER |
-                                              IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE,
+    unsigned deferred = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+    struct io_uring_params params = {.flags = IORING_SETUP_CQSIZE |
+                                              (uring_use == URING_EAGER ? 0 : deferred),
                                      .cq_entries = CONNECTIONS_MAX};
     if (io_uring_queue_init_params(1024, &uring, &params) != 0)
         die("io_uring");
-    uring_buffers_register();
-    struct io_uring_sqe *entry = uring_entry(URING_ACCEPT, listener);
-    entry->opcode = IORING_OP_ACCEPT;
-    entry->ioprio = IORING_ACCEPT_MULTISHOT;
-    entry->accept_flags = SOCK_NONBLOCK | SOCK_CLOEXEC;
+    uring_buffers_make();
+    uring_accept(listener);
     for (;;) {
         io_uring_submit_and_wait(&uring, 1);
         struct io_uring_cqe *completion;
@@ -438,8 +483,10 @@ int main(int argc, char **argv)
 {
     static const char *const calls[] = {"send",   "sendfile", "sendfile-more",
                                         "submit", "zerocopy", "encrypt"};
+    static const char *const loops[] = {"io_uring", "io_uring-single", "io_uring-each",
+                                        "io_uring-eager"};
     if (argc != 6 && argc != 7) {
-        fprintf(stderr, "usage: limit PORT FILE epoll|io_uring CALL PIECE [CONTROL]\n");
+        fprintf(stderr, "usage: limit PORT FILE LOOP CALL PIECE [CONTROL]\n");
         return 2;
     }
     response_load(argv[2]);
@@ -451,8 +498,11 @@ int main(int argc, char **argv)
     if (seal_begin() != 0)
         die("AES-128-GCM");
     int listener = listener_open((unsigned)strtoul(argv[1], NULL, 10), argv[6]);
-    if (strcmp(argv[3], "io_uring") == 0)
-        uring_run(listener);
-    else
+    if (strcmp(argv[3], "epoll") == 0)
         epoll_run(listener);
+    while (strcmp(loops[uring_use], argv[3]) != 0) {
+        if (++uring_use > URING_EAGER)
+            return 2;
+    }
+    uring_run(listener);
 }

@@ -48,7 +48,7 @@ struct weir_send_info {
     uint64_t pinned_bytes;             /**< held by zero copy now */
     /** Sends that asked for zero copy: read in place, copied on the way, refused (ENOBUFS, ENOMEM). */
     uint64_t zerocopy_used, zerocopy_copied, zerocopy_refused;
-    uint64_t copied_bytes; /**< of those copied on the way */
+    uint64_t used_bytes, copied_bytes, refused_bytes; /**< of these */
 };
 
 struct weir_loop;

@@ -20,6 +20,7 @@ struct pin_state {
     struct weir__op *op; /* while `sending` */
     struct weir__socket *socket;
     int notices; /* still to come */
+    bool behind; /* another pin of this socket was held when this one was sent */
     bool sending;
     bool refused;
     bool
@@ -58,9 +59,12 @@ static int memory_find(const struct weir__io_uring *engine, const struct iovec *
 void weir__io_uring_pin_begin(const struct weir__io_uring *engine, struct weir__op *op)
 {
     assert(!op->socket->tls_tx);
+    *state_of(op->send.pin) = (struct pin_state){.op = op,
+                                                 .socket = op->socket,
+                                                 .sending = true,
+                                                 .refused = !engine->zerocopy,
+                                                 .behind = op->socket->pins > 0};
     op->socket->pins++;
-    *state_of(op->send.pin) = (struct pin_state){
-        .op = op, .socket = op->socket, .sending = true, .refused = !engine->zerocopy};
 }
 
 bool weir__io_uring_pin_prepare(const struct weir__io_uring *engine, struct weir__op *op,
@@ -114,13 +118,20 @@ static void release_if_done(struct weir__io_uring *engine, struct weir__pin *pin
     pin->released(pin, result);
 }
 
+/*
+ * Since Linux 6.10 a send whose bytes all join the last packet of the one before has no packet to be told of, and
+ * its notice says "copied" whatever happened (io_uring/notif.c, io_link_skb). It comes right behind the notice of the
+ * send that it joined, which knows.
+ */
 void weir__io_uring_pin_notified(struct weir__io_uring *engine, struct weir__pin *pin, int result)
 {
     struct pin_state *state = state_of(pin);
+    bool joined = state->behind && engine->used_last == state->socket;
+    bool used = !((unsigned)result & WEIR__NOTIF_COPIED) || joined;
 
     state->notices--;
-    if (!((unsigned)result & WEIR__NOTIF_COPIED))
-        state->used = true;
+    state->used |= used;
+    engine->used_last = used ? state->socket : NULL;
     release_if_done(engine, pin);
 }
 

@@ -123,6 +123,18 @@ void weir__send_policy_init(struct weir__send_policy *policy, enum weir_zerocopy
     *policy = (struct weir__send_policy){.mode = mode, .pinned_bytes_max = pinned_bytes_max};
 }
 
+void weir__send_policy_congestion(struct weir__send_policy *policy, const char *name)
+{
+    bool paces = strncmp(name, "bbr", 3) == 0; /* bbr2, bbr3: they all do */
+
+    policy->file_piece_bytes = paces ? WEIR__PACED_PIECE_BYTES : 0;
+}
+
+size_t weir__send_policy_piece(const struct weir__send_policy *policy)
+{
+    return policy->file_piece_bytes;
+}
+
 static enum weir_send_reason by_route(const struct weir__route *route, uint64_t now_ns)
 {
     if (now_ns < route->closed_until_ns)
@@ -224,14 +236,17 @@ static void note_route(struct weir__route *route, int result, uint64_t now_ns)
 void weir__send_policy_released(struct weir__send_policy *policy, struct weir__route *route,
                                 uint64_t bytes, int result, uint64_t now_ns)
 {
-    if (result == WEIR__PIN_USED)
+    if (result == WEIR__PIN_USED) {
         policy->info.zerocopy_used++;
+        policy->info.used_bytes += bytes;
+    }
     if (result == WEIR__PIN_COPIED) {
         policy->info.zerocopy_copied++;
         policy->info.copied_bytes += bytes;
     }
     if (result == WEIR__PIN_REFUSED) {
         policy->info.zerocopy_refused++;
+        policy->info.refused_bytes += bytes;
         policy->refused_until_ns = now_ns + WEIR__REFUSED_PAUSE_NS;
     }
     if (route)

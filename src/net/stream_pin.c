@@ -27,12 +27,15 @@ static struct weir__pool *pinned_pool(struct weir_stream *stream)
     return weir__loop_pool(stream->loop, WEIR__LOOP_POOL_PINNED, sizeof(struct weir__pinned));
 }
 
-/* Two calls once for a connection, and only for one that has much to send. */
+/* Three calls once for a connection, and only for one that has much to send. How far the peer is the handshake told. */
 static void find_route(struct weir_stream *stream)
 {
     struct weir__engine *engine = stream->engine;
     struct weir_address local, peer;
+    struct weir__socket_info info;
 
+    if (engine->ops->socket_info(engine, &stream->socket, &info) == 0)
+        stream->rtt_us = info.rtt_us;
     if (engine->ops->socket_local(engine, &stream->socket, &local) == 0 &&
         engine->ops->socket_peer(engine, &stream->socket, &peer) == 0)
         stream->route = weir__send_policy_route(stream->policy, &local, &peer);
@@ -54,6 +57,7 @@ enum weir_send_reason weir__stream_memory_reason(struct weir_stream *stream, uin
     if (answer.needs_route) {
         find_route(stream);
         question.route = stream->route;
+        question.rtt_us = stream->rtt_us;
         answer = weir__send_policy_ask(stream->policy, &question);
     }
     return answer.reason;

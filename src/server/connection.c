@@ -6,6 +6,7 @@
 
 #include <weir/error.h>
 #include <weir/loop.h>
+#include <weir/tls.h>
 
 #include "core/memory.h"
 #include "http/field.h"
@@ -88,6 +89,12 @@ static void abort_for_timeout(struct weir__connection *connection)
     weir_stream_abort(connection->stream, WEIR_ETIMEDOUT);
 }
 
+/* The peer has the oldest response, but the kernel still keeps the memory that it was sent from. */
+static bool waits_for_memory(const struct weir__connection *connection)
+{
+    return WEIR__CONTAINER(connection->transactions.next, struct weir__transaction, link)->ended;
+}
+
 /* A window has passed: the peer must have taken its least share of it, or all that there was. */
 static void end_rate_window(struct weir__connection *connection)
 {
@@ -100,8 +107,9 @@ static void end_rate_window(struct weir__connection *connection)
 
     if (due == 0)
         due = 1;
+    bool kept = connection->rate_owed == 0 && taken == 0 && waits_for_memory(connection);
     if (connection->rate_assumed ||
-        taken >= (due < connection->rate_owed ? due : connection->rate_owed))
+        (!kept && taken >= (due < connection->rate_owed ? due : connection->rate_owed)))
         begin_rate_window(connection, wire, bytes);
     else
         abort_for_timeout(connection);
@@ -128,7 +136,10 @@ static void close_connection(struct weir__connection *connection)
         return;
     connection->closing = true;
     weir_timer_stop(&connection->timer);
-    weir_stream_close(connection->stream, WEIR__CONNECTION_LINGER_MS);
+    if (connection->peer_done)
+        weir_stream_leave(connection->stream, WEIR__CONNECTION_LINGER_MS);
+    else
+        weir_stream_close(connection->stream, WEIR__CONNECTION_LINGER_MS);
 }
 
 void weir__connection_abort(struct weir__connection *connection)
@@ -178,6 +189,17 @@ void weir__connection_transaction_ended(struct weir__connection *connection)
         await_next(connection);
 }
 
+void weir__connection_count(struct weir__connection *connection)
+{
+    struct weir_tls_info info;
+
+    if (connection->counted)
+        return;
+    connection->counted = true;
+    bool known = connection->tls && weir_tls_info(connection->stream, &info) == 0;
+    weir__metrics_count_connection(&connection->service->metrics, known ? &info : NULL);
+}
+
 static void free_input(struct weir__connection *connection)
 {
     weir__release(connection->input);
@@ -199,6 +221,7 @@ static void on_close(struct weir_stream *stream, int reason)
 
     (void)reason;
     assert(connection->transaction_count == 0);
+    weir__connection_count(connection);
     weir_timer_stop(&connection->timer);
     free_input(connection);
     free_saved_request(connection);
@@ -323,6 +346,7 @@ static void respond(struct weir__connection *connection, const struct weir__requ
         return;
     }
     weir__site_respond(connection->service->site, request, &now, &transaction->response);
+    connection->peer_done = !request->keep_alive && request->framing == WEIR__FRAMING_NONE;
     connection->in_body = keep_alive && request->framing != WEIR__FRAMING_NONE;
     if (connection->in_body) {
         weir__h1_body_init(&connection->body, request);
@@ -399,8 +423,10 @@ static size_t consume(struct weir__connection *connection, const char *data, siz
         const char *rest = data + consumed;
         size_t used;
 
-        if (connection->last || weir_stream_is_closing(connection->stream))
+        if (connection->last || weir_stream_is_closing(connection->stream)) {
+            connection->peer_done = false;
             return length;
+        }
         if (connection->in_body) {
             used = read_body(connection, rest, length - consumed);
         } else if (is_full(connection)) {
@@ -498,8 +524,10 @@ static void on_data(struct weir_stream *stream, const uint8_t *data, size_t leng
     bool was_idle = is_idle(connection);
     bool was_in_body = connection->in_body;
 
-    if (connection->closing || connection->last)
+    if (connection->closing || connection->last) {
+        connection->peer_done = false;
         return;
+    }
     process_input(connection, (const char *)data, length, arrived_ns);
     if (connection->service->draining)
         weir__connection_drain(connection); /* a body has ended, and with it what there was to do */
@@ -589,10 +617,13 @@ int weir__connection_start(struct weir__service *service, struct weir_stream *st
     service->connection_count++;
     service->waiting_count += connection->waiting;
     weir_timer_init(&connection->timer, service->loop, on_timer, connection);
-    if (weir_stream_peer(stream, &peer) != 0)
+    /* Who it is matters to the log alone. */
+    if (!service->log || weir_stream_peer(stream, &peer) != 0)
         peer.length = 0;
     weir_address_format(&peer, connection->peer);
     weir_stream_set_handler(stream, &handler, connection);
+    if (!tls)
+        weir__connection_count(connection);
     if (connection->waiting)
         weir__list_append(&service->waiting, &connection->link);
     else

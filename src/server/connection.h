@@ -51,11 +51,13 @@ struct weir__connection {
     uint64_t input_arrived_ns; /* of its first byte */
 
     bool tls;     /* its bytes are under TLS */
+    bool counted; /* in the service's metrics */
     bool waiting; /* for its turn: nothing is read from it */
     bool in_body;
     bool blocked;     /* read_stop, because of one of the bounds above */
     bool last;        /* no request after the ones in the works: input is discarded */
     bool input_ended; /* the peer's FIN */
+    bool peer_done;   /* its last request says that it sends nothing more (RFC 9112 section 9.6) */
     bool closing;
 
     struct weir_timer timer;
@@ -88,6 +90,8 @@ void weir__connection_abort(struct weir__connection *connection);
 
 /* For the transaction. */
 void weir__connection_transaction_ended(struct weir__connection *connection);
+/* Counts it in the service's metrics, once; what its TLS came to is known by then. */
+void weir__connection_count(struct weir__connection *connection);
 /* Has rtt_us and retransmits not older than a few milliseconds, where the kernel tells them. */
 void weir__connection_refresh_info(struct weir__connection *connection);
 

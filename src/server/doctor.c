@@ -200,7 +200,7 @@ static void verdict_print(const struct verdict *verdict, FILE *out)
         fputs("  Nothing tells of deliveries here: the log says so (none).\n", out);
 }
 
-static void json_text_print(const char *text, FILE *out)
+void weir__json_text_print(const char *text, FILE *out)
 {
     fputc('"', out);
     for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
@@ -220,13 +220,13 @@ static void libraries_json_print(FILE *out)
 
     fputs(",\"tls_default\":", out);
     if (name)
-        json_text_print(name, out);
+        weir__json_text_print(name, out);
     else
         fputs("null", out);
     fputs(",\"tls_libraries\":[", out);
     for (unsigned i = 0; (name = weir_tls_vendor_name(i)) != NULL; i++) {
         fprintf(out, "%s\n {\"name\":\"%s\",\"version\":", i > 0 ? "," : "", name);
-        json_text_print(weir_tls_vendor_version(i), out);
+        weir__json_text_print(weir_tls_vendor_version(i), out);
         fprintf(out, ",\"newest\":\"%s\"}",
                 weir_tls_vendor_version_max(i) == WEIR_TLS_1_3 ? "TLSv1.3" : "TLSv1.2");
     }
@@ -239,11 +239,11 @@ static void cipher_json_print(FILE *out)
 
     fputs(",\"tls_cipher\":{\"name\":", out);
     if (name)
-        json_text_print(name, out);
+        weir__json_text_print(name, out);
     else
         fputs("null", out);
     fputs(",\"detail\":", out);
-    json_text_print(text, out);
+    weir__json_text_print(text, out);
     fputc('}', out);
 }
 
@@ -253,10 +253,10 @@ static void json_print(const struct weir__probe probes[WEIR__PROBE_COUNT],
     struct utsname name;
     uname(&name);
     fprintf(out, "{\"version\":\"%s\",\"kernel\":", WEIR_VERSION_TEXT);
-    json_text_print(name.release, out);
+    weir__json_text_print(name.release, out);
     fputs(",\"engine_auto\":", out);
     if (verdict->engine[0])
-        json_text_print(verdict->engine, out);
+        weir__json_text_print(verdict->engine, out);
     else
         fputs("null", out);
     fprintf(out, ",\"delivery_by\":\"%s\"", verdict->delivery);
@@ -267,9 +267,9 @@ static void json_print(const struct weir__probe probes[WEIR__PROBE_COUNT],
         const struct finding *finding = &findings[i];
         fprintf(out, "%s\n {\"id\":\"%s\",\"works\":%s,\"title\":", i > 0 ? "," : "",
                 weir__probe_name(finding->id), probes[finding->id].works ? "true" : "false");
-        json_text_print(finding->title, out);
+        weir__json_text_print(finding->title, out);
         fputs(",\"detail\":", out);
-        json_text_print(probes[finding->id].text, out);
+        weir__json_text_print(probes[finding->id].text, out);
         fputc('}', out);
     }
     fputs("\n]}\n", out);

@@ -28,4 +28,7 @@
  * failure. */
 int weir__doctor_run(bool json, FILE *out);
 
+/* A text as a JSON string. */
+void weir__json_text_print(const char *text, FILE *out);
+
 #endif

@@ -7,6 +7,7 @@
 #include <weir/version.h>
 
 #include "server/doctor.h"
+#include "server/explain.h"
 #include "server/options.h"
 #include "server/serve.h"
 
@@ -26,6 +27,12 @@ static void fill_standard_descriptors(void)
         close(descriptor);
 }
 
+static int run_doctor(const struct weir__options *options)
+{
+    return options->explain ? weir__explain_run(options->json, stdout)
+                            : weir__doctor_run(options->json, stdout);
+}
+
 int main(int argc, char **argv)
 {
     struct weir__options options;
@@ -41,7 +48,7 @@ int main(int argc, char **argv)
     case WEIR__COMMAND_SERVE:
         return weir__serve(&options);
     case WEIR__COMMAND_DOCTOR:
-        return weir__doctor_run(options.json, stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+        return run_doctor(&options) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
     case WEIR__COMMAND_HELP:
         fputs(options.help, stdout);
         break;

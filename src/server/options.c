@@ -17,7 +17,7 @@
     "Weir, a file server that knows when the last byte arrived.\n"                                 \
     "\n"                                                                                           \
     "usage: weir serve [DIR] [OPTION]...   serve a folder; default: the current one\n"             \
-    "       weir doctor [--json]           what this kernel and network can do, tried for real\n"  \
+    "       weir doctor [OPTION]...        what this kernel and network can do, tried for real\n"  \
     "       weir help [COMMAND]\n"                                                                 \
     "       weir --help | --version\n"
 
@@ -32,6 +32,8 @@
     "  --delivery on|off          find out when each response was delivered (default on)\n"        \
     "  --engine auto|io_uring|epoll|poll\n"                                                        \
     "                             how to talk to the kernel (default auto: the best that works)\n" \
+    "  --zerocopy auto|off|on     send memory without copying it: auto where it pays, on always\n" \
+    "                             for big sends, or no start (default auto)\n"                     \
     "  --threads N|auto           worker threads (default auto: one for each processor)\n"         \
     "  --access-log FILE|-        where the access log goes; - is standard output (default -),\n"  \
     "                             off is nowhere\n"                                                \
@@ -45,7 +47,9 @@
     "                             timeout, is cut off (default 500)\n"                             \
     "  --send-timeout SECONDS     over which that is measured; who takes nothing for so long is\n" \
     "                             always cut off (default 30)\n"                                   \
-    "  --drain-timeout SECONDS    for open connections to end after SIGQUIT (default 30)\n"
+    "  --drain-timeout SECONDS    for open connections to end after SIGQUIT (default 30)\n"        \
+    "  --admin ADDR:PORT          metrics for operators, at http://ADDR:PORT/metrics: not for\n"   \
+    "                             everybody (default: none)\n"
 
 #define HELP_SERVE_TLS                                                                             \
     "\n"                                                                                           \
@@ -74,10 +78,13 @@
     "USR1 reopens the log, HUP reads certificates and keys again.\n"
 
 #define HELP_DOCTOR                                                                                \
-    "usage: weir doctor [--json]\n"                                                                \
+    "usage: weir doctor [--explain] [--json]\n"                                                    \
     "\n"                                                                                           \
     "Tries each thing that Weir can use of this kernel and network, and says which work.\n"        \
     "\n"                                                                                           \
+    "  --explain                  say how weir sends here instead: which way for which "           \
+    "transport,\n"                                                                                 \
+    "                             size and route, why, and what the numbers are based on\n"        \
     "  --json                     print JSON in place of a table\n"
 
 __attribute__((format(printf, 2, 3))) static int fail(char error[WEIR__OPTIONS_ERROR_MAX],
@@ -201,6 +208,21 @@ static bool set_engine(struct weir__options *options, const char *value)
     return true;
 }
 
+static bool set_zerocopy(struct weir__options *options, const char *value)
+{
+    static const char *const names[] = {
+        [WEIR_ZEROCOPY_AUTO] = "auto",
+        [WEIR_ZEROCOPY_OFF] = "off",
+        [WEIR_ZEROCOPY_ON] = "on",
+        [WEIR_ZEROCOPY_ON + 1] = NULL,
+    };
+    unsigned index;
+    if (!parse_name(value, names, &index))
+        return false;
+    options->zerocopy = (enum weir_zerocopy)index;
+    return true;
+}
+
 static bool set_threads(struct weir__options *options, const char *value)
 {
     uint64_t number = 0;
@@ -265,6 +287,12 @@ static bool set_drain_timeout(struct weir__options *options, const char *value)
 static bool set_rate_min(struct weir__options *options, const char *value)
 {
     return parse_number(value, RATE_MAX, &options->rate_min_bytes_per_second);
+}
+
+static bool set_admin(struct weir__options *options, const char *value)
+{
+    options->admin = weir_address_parse(&options->admin_address, value) == 0;
+    return options->admin;
 }
 
 /* ---- those with TLS */
@@ -385,6 +413,13 @@ static bool set_json(struct weir__options *options, const char *value)
     return true;
 }
 
+static bool set_explain(struct weir__options *options, const char *value)
+{
+    (void)value;
+    options->explain = true;
+    return true;
+}
+
 struct option {
     const char *name;
     const char *takes; /* what its value is, for error lines; NULL = it takes none */
@@ -408,6 +443,7 @@ static const struct option serve_options[] = {
     {"--tls-key-log-insecure", "a file's name", set_tls_key_log},
     {"--delivery", "on or off", set_delivery},
     {"--engine", "auto, io_uring, epoll or poll", set_engine},
+    {"--zerocopy", "auto, off or on", set_zerocopy},
     {"--threads", "auto or a number from 1 to 256", set_threads},
     {"--access-log", "a file's name, - or off", set_access_log},
     {"--log-format", "json or combined", set_log_format},
@@ -418,11 +454,13 @@ static const struct option serve_options[] = {
     {"--min-rate", "bytes per second", set_rate_min},
     {"--send-timeout", "seconds from 0.001 to 86400", set_send_timeout},
     {"--drain-timeout", "seconds from 0.001 to 86400", set_drain_timeout},
+    {"--admin", "ADDR:PORT", set_admin},
     {NULL, NULL, NULL},
 };
 
 static const struct option doctor_options[] = {
     {"--json", NULL, set_json},
+    {"--explain", NULL, set_explain},
     {NULL, NULL, NULL},
 };
 
@@ -456,6 +494,7 @@ static void set_defaults(struct weir__options *options)
         .directory = ".",
         .delivery = true,
         .engine = WEIR_ENGINE_AUTO,
+        .zerocopy = WEIR_ZEROCOPY_AUTO,
         .access_log = "-",
         .log_format = WEIR__LOG_JSON,
         .connections_max = 10000,

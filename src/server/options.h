@@ -40,6 +40,7 @@ struct weir__options {
     enum weir__command command;
     const char *help; /* HELP: the text, static */
     bool json;        /* DOCTOR */
+    bool explain;     /* DOCTOR: the send policy's decisions */
 
     /* SERVE. Texts are argv's. */
     const char *directory;
@@ -48,6 +49,7 @@ struct weir__options {
     unsigned listen_tls_count; /* of these */
     bool delivery;
     enum weir_engine_kind engine;
+    enum weir_zerocopy zerocopy;
     unsigned threads;       /* 0 = as many as processors that the process may use */
     const char *access_log; /* "-" = standard output; NULL = none */
     enum weir__log_format log_format;
@@ -58,6 +60,8 @@ struct weir__options {
     uint32_t drain_timeout_ms;
     uint32_t send_timeout_ms;           /* a client must take something in it, and at least */
     uint64_t rate_min_bytes_per_second; /* so much on its average */
+    bool admin;                         /* `admin_address` was given */
+    struct weir_address admin_address;
 
     /* SERVE with TLS. */
     const char *tls_vendor; /* NULL = the first that there is */

@@ -30,7 +30,8 @@
 struct server {
     struct weir__options *options;
     struct weir__log_writer *log;
-    struct weir__https *https; /* NULL: no TLS */
+    struct weir__https *https;               /* NULL: no TLS */
+    struct weir__scrape_group *scrape_group; /* NULL: no operator's address */
     struct weir__worker **workers;
     unsigned worker_count;
     sigset_t signals;
@@ -125,6 +126,13 @@ static int start_workers(struct server *server)
     unsigned wanted = server->worker_count;
     int error = 0;
 
+    if (options->admin) {
+        server->scrape_group = weir__scrape_group_new(wanted);
+        if (!server->scrape_group)
+            return WEIR_ENOMEM;
+        worker_options.admin = &options->admin_address;
+        worker_options.scrape_group = server->scrape_group;
+    }
     if (getrandom(worker_options.seed, sizeof(worker_options.seed), 0) < 0)
         return WEIR_EIO;
     for (unsigned i = 0; worker_options.share_port && i < options->listen_count && !error; i++)
@@ -137,8 +145,12 @@ static int start_workers(struct server *server)
             error = weir__https_context_new(server->https, &worker_options.tls);
         if (!error)
             error = weir__worker_start(&server->workers[server->worker_count], &worker_options);
-        if (!error)
-            server->worker_count++;
+        if (error)
+            break;
+        if (server->scrape_group)
+            weir__worker_join_group(server->workers[server->worker_count], server->scrape_group);
+        server->worker_count++;
+        worker_options.admin = NULL; /* the first one's */
     }
     return error;
 }
@@ -152,6 +164,9 @@ static void announce(const struct server *server)
     if (reason)
         fprintf(stderr, "weir: no io_uring: %s; using %s\n", reason,
                 weir__worker_engine_name(server->workers[0]));
+    if (weir__worker_lacks_zerocopy(server->workers[0]))
+        fprintf(stderr, "weir: no zero copy with %s here; copying\n",
+                weir__worker_engine_name(server->workers[0]));
     for (unsigned i = 0; i < options->listen_count; i++) {
         weir_address_format(&options->listen[i].address, text);
         if (options->listen[i].tls)
@@ -159,6 +174,10 @@ static void announce(const struct server *server)
                     weir__https_description(server->https));
         else
             fprintf(stderr, "weir: serving %s on http://%s\n", options->directory, text);
+    }
+    if (options->admin) {
+        weir_address_format(&options->admin_address, text);
+        fprintf(stderr, "weir: metrics at http://%s/metrics\n", text);
     }
 }
 
@@ -214,6 +233,8 @@ static void handle_signals(struct server *server)
     bool told = false;
 
     while (workers_running(server) > 0) {
+        if (told && workers_running(server) == 1)
+            weir__worker_end_admin(server->workers[0]);
         int number = wait_for_signal(server);
 
         if (number == 0 && server->https) {
@@ -273,6 +294,7 @@ int weir__serve(struct weir__options *options)
             handle_signals(&server);
         } else {
             for_each_worker(&server, weir__worker_stop);
+            for_each_worker(&server, weir__worker_end_admin);
         }
         int worker_error = join_workers(&server);
         error = error ? error : worker_error;
@@ -281,5 +303,6 @@ int weir__serve(struct weir__options *options)
         weir__log_writer_stop(server.log, LOG_DEADLINE_MS);
     weir__https_close(server.https);
     weir__release(server.workers);
+    weir__release(server.scrape_group);
     return error ? EXIT_FAILURE : EXIT_SUCCESS;
 }

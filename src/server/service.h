@@ -16,6 +16,7 @@
 #include "http/message.h"
 #include "server/access_log.h"
 #include "server/log_writer.h"
+#include "server/metrics.h"
 #include "server/options.h"
 #include "server/site.h"
 
@@ -26,6 +27,7 @@ struct weir__service {
     struct weir_tls_context *tls; /* of new connections; NULL: none has TLS */
     struct weir__log_ring *log;   /* NULL: no access log */
     struct weir__log_clock log_clock;
+    struct weir__metrics metrics; /* what is counted; the rest is read when it is asked for */
     struct weir__pool connection_pool;
     struct weir__pool transaction_pool;
     struct weir__list connections;

@@ -111,11 +111,21 @@ static uint64_t body_part(const struct weir__transaction *transaction, uint64_t 
     return bytes > header_bytes ? bytes - header_bytes : 0;
 }
 
-static const char *protocol_of(const struct weir__transaction *transaction)
+static enum weir__metrics_protocol protocol_of(const struct weir__transaction *transaction)
 {
     if (transaction->version_major != 1)
-        return NULL;
-    return transaction->version_minor == 0 ? "HTTP/1.0" : "HTTP/1.1";
+        return WEIR__METRICS_NO_PROTOCOL;
+    return transaction->version_minor == 0 ? WEIR__METRICS_HTTP_1_0 : WEIR__METRICS_HTTP_1_1;
+}
+
+static const char *protocol_name(const struct weir__transaction *transaction)
+{
+    static const char *const names[WEIR__METRICS_PROTOCOLS] = {
+        [WEIR__METRICS_NO_PROTOCOL] = NULL,
+        [WEIR__METRICS_HTTP_1_0] = "HTTP/1.0",
+        [WEIR__METRICS_HTTP_1_1] = "HTTP/1.1",
+    };
+    return names[protocol_of(transaction)];
 }
 
 /* `ns`, or `limit_ns` if that is known and earlier. */
@@ -124,10 +134,17 @@ static uint64_t no_later(uint64_t ns, uint64_t limit_ns)
     return limit_ns != 0 && limit_ns < ns ? limit_ns : ns;
 }
 
+/*
+ * The way of the body: a head is copied next to whatever follows it, and by itself it is small. What was copied on
+ * the way stands before what was not: who looks for it wants to know of the smallest piece.
+ */
 static enum weir__log_send send_of(const struct weir__transaction *transaction)
 {
-    return transaction->uses_file && !transaction->sealed_here ? WEIR__LOG_SEND_FILE
-                                                               : WEIR__LOG_SEND_COPY;
+    if (transaction->ways & WEIR_SEND_FILE)
+        return WEIR__LOG_SEND_FILE;
+    if (transaction->ways & WEIR_SEND_COPIED)
+        return WEIR__LOG_SEND_COPIED;
+    return transaction->ways & WEIR_SEND_ZEROCOPY ? WEIR__LOG_SEND_ZEROCOPY : WEIR__LOG_SEND_COPY;
 }
 
 /* A connection gets the kernel's TLS when its handshake is done, for what is received perhaps later. */
@@ -144,6 +161,35 @@ static void fill_in_tls(const struct weir__connection *connection, struct weir__
     entry->kernel_rx = info.kernel_rx;
 }
 
+/* The kernel took a byte in the middle of a call that also sent it: the stamp is nearer. */
+static void order_times(struct weir__transaction *transaction)
+{
+    uint64_t delivered_ns = transaction->delivered_ns;
+
+    transaction->sent_ns = no_later(transaction->sent_ns, delivered_ns);
+    transaction->accepted_ns = no_later(transaction->accepted_ns, transaction->sent_ns);
+    transaction->accepted_ns = no_later(transaction->accepted_ns, delivered_ns);
+}
+
+/* Kernel stamps and the loop's clock differ by a little: never below 0. */
+static void count_elapsed(struct weir__histogram *histogram, uint64_t from_ns, uint64_t at_ns)
+{
+    if (at_ns != 0)
+        weir__histogram_add(histogram, at_ns > from_ns ? at_ns - from_ns : 0);
+}
+
+static void count(const struct weir__transaction *transaction)
+{
+    struct weir__metrics *metrics = &transaction->connection->service->metrics;
+
+    weir__metrics_count_request(metrics, protocol_of(transaction), transaction->response.status);
+    count_elapsed(&metrics->accepted, transaction->request_ns, transaction->accepted_ns);
+    count_elapsed(&metrics->delivered, transaction->request_ns, transaction->delivered_ns);
+    if (outcome_of(transaction) == WEIR__LOG_UNKNOWN)
+        metrics->delivery_unknown++;
+    weir__connection_count(transaction->connection);
+}
+
 static void write_log(const struct weir__transaction *transaction)
 {
     struct weir__connection *connection = transaction->connection;
@@ -152,15 +198,11 @@ static void write_log(const struct weir__transaction *transaction)
     if (!service->log)
         return;
     weir__connection_refresh_info(connection);
-    /* The kernel took a byte in the middle of a call that also sent it: the stamp is nearer. */
-    uint64_t sent_ns = no_later(transaction->sent_ns, transaction->delivered_ns);
-    uint64_t accepted_ns = no_later(transaction->accepted_ns, sent_ns);
-    accepted_ns = no_later(accepted_ns, transaction->delivered_ns);
     struct weir__log_entry entry = {
         .wall_ns = weir_loop_wall_ns(service->loop, transaction->request_ns),
         .arrived_ns = transaction->request_ns,
         .client = connection->peer,
-        .protocol = protocol_of(transaction),
+        .protocol = protocol_name(transaction),
         .method = transaction->method,
         .host = transaction->host,
         .target = transaction->target,
@@ -171,9 +213,9 @@ static void write_log(const struct weir__transaction *transaction)
         .wire_bytes = transaction->wire_bytes,
         .engine = weir_loop_engine_name(service->loop),
         .send = send_of(transaction),
-        .first_byte_ns = no_later(transaction->first_byte_ns, accepted_ns),
-        .accepted_ns = accepted_ns,
-        .sent_ns = sent_ns,
+        .first_byte_ns = no_later(transaction->first_byte_ns, transaction->accepted_ns),
+        .accepted_ns = transaction->accepted_ns,
+        .sent_ns = transaction->sent_ns,
         .delivered_ns = transaction->delivered_ns,
         .delivered_by = transaction->delivered_by,
         .delivered_bytes = body_part(transaction, transaction->delivered_bytes),
@@ -201,8 +243,10 @@ static void end_if_done(struct weir__transaction *transaction)
 {
     struct weir__connection *connection = transaction->connection;
 
-    if (!transaction->ended || transaction->writes_left > 0)
+    if (!transaction->ended || transaction->writes_held > 0)
         return;
+    order_times(transaction);
+    count(transaction);
     write_log(transaction);
     release_response(transaction);
     weir__release(transaction->allocated_text);
@@ -213,7 +257,12 @@ static void end_if_done(struct weir__transaction *transaction)
     weir__connection_transaction_ended(connection);
 }
 
-/* ---- the stages of its writes ---- */
+/*
+ * ---- the stages of its writes ----
+ *
+ * With zero copy a write is released when the kernel is done with its memory, about when it is delivered, be that
+ * before or after.
+ */
 
 /* How much of the response the peer has, from the stream's count: writes may end in the middle. */
 static void count_delivered(struct weir__transaction *transaction)
@@ -242,15 +291,6 @@ static void fail(struct weir__transaction *transaction, const struct weir_write_
         transaction->delivered_by = WEIR_DELIVERY_TCP_INFO;
 }
 
-/* Who made the records of a write is known now: the kernel may take over with a later one. */
-static void note_sealing(struct weir__transaction *transaction)
-{
-    struct weir_tls_info info;
-
-    if (weir_tls_info(transaction->connection->stream, &info) != 0 || !info.kernel_tx)
-        transaction->sealed_here = true;
-}
-
 /* What the kernel took of a write: once for each, when it is accepted or fails before that. */
 static void note_accepted(struct weir__transaction *transaction,
                           const struct weir_write_event *event)
@@ -260,8 +300,16 @@ static void note_accepted(struct weir__transaction *transaction,
     transaction->accepted_bytes += event->accepted_bytes;
     transaction->wire_bytes += event->wire_bytes;
     transaction->connection->wire_bytes += event->wire_bytes;
-    if (transaction->connection->tls && event->accepted_bytes > 0)
-        note_sealing(transaction);
+}
+
+/* A write's memory is the transaction's again, and how it went is known: once for each. */
+static void note_released(struct weir__transaction *transaction,
+                          const struct weir_write_event *event)
+{
+    transaction->ways |= event->ways;
+    transaction->writes_held--;
+    if (transaction->writes_held == 0)
+        release_response(transaction);
 }
 
 /* A write before the last: its own end is of interest, and its failure. */
@@ -271,10 +319,15 @@ static void on_piece(struct weir_stream *stream, void *context,
     struct weir__transaction *transaction = context;
 
     (void)stream;
-    note_accepted(transaction, event);
-    if (event->stage == WEIR_STAGE_FAILED)
+    if (event->stage == WEIR_STAGE_ACCEPTED) {
+        note_accepted(transaction, event);
+        return;
+    }
+    if (event->stage == WEIR_STAGE_FAILED) {
+        note_accepted(transaction, event);
         fail(transaction, event);
-    transaction->writes_left--;
+    }
+    note_released(transaction, event);
     end_if_done(transaction);
 }
 
@@ -289,8 +342,9 @@ static void on_last(struct weir_stream *stream, void *context, const struct weir
         transaction->accepted_ns = event->at_ns;
         return;
     case WEIR_STAGE_RELEASED:
-        release_response(transaction);
-        return;
+        transaction->last_released = true;
+        note_released(transaction, event);
+        break;
     case WEIR_STAGE_SENT:
         transaction->sent_ns = event->at_ns;
         return;
@@ -298,15 +352,17 @@ static void on_last(struct weir_stream *stream, void *context, const struct weir
         transaction->delivered_ns = event->at_ns;
         transaction->delivered_by = event->source;
         transaction->delivered_bytes = transaction->length;
+        transaction->ended = true;
         break;
     case WEIR_STAGE_FAILED:
         if (transaction->accepted_ns == 0)
             note_accepted(transaction, event);
         fail(transaction, event);
+        transaction->ended = true;
+        if (!transaction->last_released)
+            note_released(transaction, event);
         break;
     }
-    transaction->ended = true;
-    transaction->writes_left--;
     end_if_done(transaction);
 }
 
@@ -347,17 +403,15 @@ static int write_piece(struct weir__transaction *transaction, const struct piece
         .file = piece->file ? piece->file->file : -1,
         .file_offset = piece->file ? piece->file->offset : 0,
         .file_length = piece->file ? piece->file->length : 0,
-        .stages = last ? LAST_WRITE_STAGES : WEIR_STAGE_ACCEPTED,
+        .stages = last ? LAST_WRITE_STAGES : WEIR_STAGE_ACCEPTED | WEIR_STAGE_RELEASED,
         .more = !last,
         .on_stage = last ? on_last : on_piece,
         .context = transaction,
     };
     int error = weir_stream_write(transaction->connection->stream, &write);
 
-    if (!error) {
-        transaction->writes_left++;
-        transaction->uses_file = transaction->uses_file || piece->file;
-    }
+    if (!error)
+        transaction->writes_held++;
     return error;
 }
 

@@ -25,12 +25,13 @@ struct weir__transaction {
     struct weir__list link; /* of the connection, in the order of the requests */
     struct weir__connection *connection;
     struct weir__response response;
-    bool response_held; /* until its last write is released */
+    bool response_held; /* until all of its writes are released */
 
-    unsigned writes_left; /* that have not told how they ended */
-    bool ended;           /* the last write has, or never will */
-    int error;            /* 0: delivered */
-    uint64_t request_ns;  /* the request's first byte arrived */
+    unsigned writes_held; /* whose memory and file the stream, or the kernel, may still read */
+    bool last_released;
+    bool ended;          /* the last write has told of its delivery, or never will */
+    int error;           /* 0: delivered */
+    uint64_t request_ns; /* the request's first byte arrived */
     uint64_t first_byte_ns, accepted_ns, sent_ns, delivered_ns; /* 0 = not (known) */
     enum weir_delivery_source delivered_by;
     uint64_t start;          /* of the connection's responses' bytes, where this one begins */
@@ -39,8 +40,7 @@ struct weir__transaction {
     uint64_t delivered_bytes;
     uint64_t wire_bytes; /* what the accepted ones are on the wire */
     uint32_t retransmits_before;
-    bool uses_file;   /* a piece of a file was given to the stream by descriptor */
-    bool sealed_here; /* TLS in user space: the file's bytes were read and encrypted here */
+    unsigned ways; /* enum weir_send_way, of the writes that are released or failed */
 
     uint8_t version_major, version_minor;
     struct weir__text method, target, host, referer, user_agent;

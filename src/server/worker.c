@@ -16,7 +16,9 @@
 #include <weir/timer.h>
 
 #include "core/memory.h"
+#include "engine/engine.h"
 #include "engine/io_uring.h"
+#include "server/admin.h"
 #include "server/connection.h"
 #include "server/service.h"
 #include "server/transaction.h"
@@ -39,6 +41,8 @@ struct weir__worker {
     unsigned listener_count; /* that are open */
     bool accepting;
     bool stopping; /* drained or stopped: the loop ends with the last connection */
+    struct weir__admin *admin;
+    bool admin_may_end, admin_closing;
     struct weir_timer drain_timer;
     uint64_t complained_ns;
     /* What is to take the place of service.tls: put there by the main thread, taken by the next accept. */
@@ -116,12 +120,30 @@ static void on_accept_tls(struct weir_listener *listener, struct weir_stream *st
 
 /* ---- ending ---- */
 
+static void on_admin_closed(void *context);
+
+/* Operators can look on until the other workers have ended, too. */
 static void end_if_empty(struct weir__worker *worker)
 {
+    struct weir__admin *admin = worker->admin;
+
     if (!worker->stopping || worker->listener_count > 0 || worker->service.connection_count > 0)
         return;
     weir_timer_stop(&worker->drain_timer);
-    weir_loop_stop(worker->service.loop);
+    if (!admin) {
+        weir_loop_stop(worker->service.loop);
+    } else if (worker->admin_may_end && !worker->admin_closing) {
+        worker->admin_closing = true;
+        weir__admin_close(admin, on_admin_closed, worker);
+    }
+}
+
+static void on_admin_closed(void *context)
+{
+    struct weir__worker *worker = context;
+
+    worker->admin = NULL;
+    end_if_empty(worker);
 }
 
 /* Those that wait come before those in the kernel's backlog. */
@@ -183,6 +205,15 @@ static void on_stop(struct weir_loop *loop, void *context)
     end_if_empty(worker);
 }
 
+static void on_end_admin(struct weir_loop *loop, void *context)
+{
+    struct weir__worker *worker = context;
+
+    (void)loop;
+    worker->admin_may_end = true;
+    end_if_empty(worker);
+}
+
 static void on_drain_timeout(struct weir_timer *timer)
 {
     on_stop(NULL, timer->context);
@@ -202,6 +233,15 @@ static void on_drain(struct weir_loop *loop, void *context)
 
 /* ---- the thread ---- */
 
+static const char *loop_failure(const struct weir__options *options, int error)
+{
+    const char *reason = options->engine == WEIR_ENGINE_IO_URING ? weir__io_uring_refusal() : NULL;
+
+    if (!reason && error == WEIR_ENOTSUP && options->zerocopy == WEIR_ZEROCOPY_ON)
+        reason = "it has no zero copy here, which is to be on";
+    return reason ? reason : weir_error_text(error);
+}
+
 static int open_loop(struct weir__worker *worker)
 {
     const struct weir__options *options = worker->options.options;
@@ -210,13 +250,10 @@ static int open_loop(struct weir__worker *worker)
     weir_loop_options_init(&loop_options);
     loop_options.engine = options->engine;
     loop_options.delivery = options->delivery;
+    loop_options.zerocopy = options->zerocopy;
     int error = weir_loop_new(&worker->service.loop, &loop_options);
-    if (error) {
-        const char *reason =
-            options->engine == WEIR_ENGINE_IO_URING ? weir__io_uring_refusal() : NULL;
-        fprintf(stderr, "weir: cannot use the engine: %s\n",
-                reason ? reason : weir_error_text(error));
-    }
+    if (error)
+        fprintf(stderr, "weir: cannot use the engine: %s\n", loop_failure(options, error));
     return error;
 }
 
@@ -257,6 +294,22 @@ static int listen_at(struct weir__worker *worker, unsigned index)
     return error;
 }
 
+static int start_admin(struct weir__worker *worker)
+{
+    struct weir_address *address = worker->options.admin;
+    char text[WEIR_ADDRESS_TEXT_MAX];
+
+    if (!address)
+        return 0;
+    int error = weir__admin_start(&worker->admin, worker->service.loop, address,
+                                  worker->options.scrape_group);
+    if (error) {
+        weir_address_format(address, text);
+        fprintf(stderr, "weir: cannot listen on %s: %s\n", text, weir_error_text(error));
+    }
+    return error;
+}
+
 static int set_up(struct weir__worker *worker)
 {
     struct weir__service *service = &worker->service;
@@ -268,7 +321,7 @@ static int set_up(struct weir__worker *worker)
     error = open_site(worker);
     for (unsigned i = 0; !error && i < worker->options.listen_count; i++)
         error = listen_at(worker, i);
-    return error;
+    return error ? error : start_admin(worker);
 }
 
 static void *run_thread(void *context)
@@ -281,7 +334,7 @@ static void *run_thread(void *context)
     if (worker->error) {
         begin_stopping(worker);
         if (worker->listener_count > 0)
-            weir_loop_run(loop);
+            weir_loop_run(loop); /* until all are closed */
         sem_post(&worker->started);
         return NULL;
     }
@@ -365,6 +418,28 @@ const char *weir__worker_engine_name(const struct weir__worker *worker)
     return weir_loop_engine_name(worker->service.loop);
 }
 
+bool weir__worker_lacks_zerocopy(const struct weir__worker *worker)
+{
+    uint64_t pinned_bytes_max;
+
+    return worker->options.options->zerocopy == WEIR_ZEROCOPY_AUTO &&
+           weir__loop_zerocopy(worker->service.loop, &pinned_bytes_max) == WEIR_ZEROCOPY_OFF;
+}
+
+static void read_metrics(void *context, struct weir__metrics *metrics)
+{
+    struct weir__service *service = &((struct weir__worker *)context)->service;
+
+    *metrics = service->metrics;
+    metrics->connections_open = service->connection_count;
+    weir_loop_send_info(service->loop, &metrics->send);
+}
+
+void weir__worker_join_group(struct weir__worker *worker, struct weir__scrape_group *group)
+{
+    weir__scrape_group_add(group, worker->service.loop, read_metrics, worker);
+}
+
 void weir__worker_set_tls(struct weir__worker *worker, struct weir_tls_context *tls)
 {
     weir_tls_context_free(atomic_exchange(&worker->tls_next, tls));
@@ -378,6 +453,11 @@ void weir__worker_drain(struct weir__worker *worker)
 void weir__worker_stop(struct weir__worker *worker)
 {
     weir_loop_post(worker->service.loop, on_stop, worker);
+}
+
+void weir__worker_end_admin(struct weir__worker *worker)
+{
+    weir_loop_post(worker->service.loop, on_end_admin, worker);
 }
 
 bool weir__worker_has_ended(const struct weir__worker *worker)

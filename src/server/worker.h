@@ -8,6 +8,7 @@
 
 #include "server/log_writer.h"
 #include "server/options.h"
+#include "server/scrape.h"
 
 struct weir__worker;
 
@@ -22,7 +23,10 @@ struct weir__worker_options {
         *tls; /* the worker's from now on, even if it cannot start; NULL = none */
     uint64_t seed[2];
     struct weir__log_ring *log; /* NULL: no access log */
-    int ended_signal;           /* sent to the process when a worker ends */
+    /* The operator's address, of one worker alone, and the group that it asks; NULL: none here. Port as above. */
+    struct weir_address *admin;
+    struct weir__scrape_group *scrape_group;
+    int ended_signal; /* sent to the process when a worker ends */
 };
 
 /*
@@ -35,6 +39,12 @@ int weir__worker_start(struct weir__worker **worker, const struct weir__worker_o
 const char *weir__worker_fallback_reason(const struct weir__worker *worker);
 const char *weir__worker_engine_name(const struct weir__worker *worker);
 
+/* Whether --zerocopy auto has found none. */
+bool weir__worker_lacks_zerocopy(const struct weir__worker *worker);
+
+/* Has the group ask this worker, too. */
+void weir__worker_join_group(struct weir__worker *worker, struct weir__scrape_group *group);
+
 /* New connections get `tls`, which is the worker's from now on. */
 void weir__worker_set_tls(struct weir__worker *worker, struct weir_tls_context *tls);
 
@@ -42,6 +52,11 @@ void weir__worker_set_tls(struct weir__worker *worker, struct weir_tls_context *
 void weir__worker_drain(struct weir__worker *worker);
 /* Ends at once: transactions in progress are logged as aborted. */
 void weir__worker_stop(struct weir__worker *worker);
+/*
+ * One that has the operator's address and was drained or stopped keeps that, and goes on, until it is told that nobody
+ * needs it any more: the other workers have ended. Again is harmless.
+ */
+void weir__worker_end_admin(struct weir__worker *worker);
 /* Whether its loop has ended. Any thread. */
 bool weir__worker_has_ended(const struct weir__worker *worker);
 /* Joins the thread, which must have ended or been told to, and frees. Returns 0 or why it failed. */

@@ -269,14 +269,19 @@ class Server:
     """`weir serve` on a free port of this host, or of the lab's server side."""
 
     def __init__(
-        self, root: str | pathlib.Path, *options: str, engine: str, lab: Lab | None = None
+        self,
+        root: str | pathlib.Path,
+        *options: str,
+        engine: str,
+        lab: Lab | None = None,
+        program: str = WEIR,
     ):
         self.lab = lab
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="weir-e2e-"))
         self.log_path = self.folder / "access.log"
         self.error_path = self.folder / "stderr"
         host = lab.SERVER if lab else "127.0.0.1"
-        command = [WEIR, "serve", str(root), "--listen", f"{host}:0", "--engine", engine]
+        command = [program, "serve", str(root), "--listen", f"{host}:0", "--engine", engine]
         command += ["--access-log", str(self.log_path), *options]
         with open(self.error_path, "wb") as error:
             if lab:

@@ -45,6 +45,9 @@ BAD_USAGE = (
     ("serve", "--tls-min", "1.3", "--tls-max", "1.2"),
     ("serve", "--listen-tls", "127.0.0.1:0", "--client-cert", "required"),
     ("serve", "--tls-rekey", "0"),
+    ("serve", "--zerocopy", "perhaps"),
+    ("serve", "--admin"),
+    ("serve", "--admin", "9100"),
     ("serve", "a", "b"),
     ("doctor", "--frobnicate"),
     ("doctor", "more"),
@@ -104,6 +107,8 @@ class UsageTest(unittest.TestCase):
             "--ticket-keys",
             "--tls-rekey",
             "--tls-key-log-insecure",
+            "--zerocopy",
+            "--admin",
         ):
             self.assertIn(option, weir_run("serve", "--help").stdout)
 

@@ -59,13 +59,13 @@ class Row:
         return None if self.delivered is None else self.delivered - self.client
 
 
-def _style() -> str:
+def style() -> str:
     light = "\n".join(f"{what} {{ {field}: {on_light}; }}" for what, field, on_light, _ in COLOURS)
     dark = "\n".join(f"  {what} {{ {field}: {on_dark}; }}" for what, field, _, on_dark in COLOURS)
     return f"{FONTS}\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}"
 
 
-def _text(x: float, y: float, words: str, kind: str = "") -> str:
+def text(x: float, y: float, words: str, kind: str = "") -> str:
     style = f' class="{kind}"' if kind else ""
     return f'<text x="{x:g}" y="{y:g}"{style}>{escape(words)}</text>'
 
@@ -91,12 +91,12 @@ def _panel(
     top = math.ceil(highest * 1.04 / step) * step
     scale = (PANEL_BOTTOM - PANEL_TOP) / top
     right = left + PANEL_WIDTH
-    parts = [_text(left, PANEL_TOP - 28, title, "panel")]
+    parts = [text(left, PANEL_TOP - 28, title, "panel")]
     for line in range(round(top / step) + 1):
         y = PANEL_BOTTOM - line * step * scale
         kind = "grid" if line else "base"
         parts.append(f'<line x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" class="{kind}"/>')
-        parts.append(_text(left - 8, round(y + 4, 1), f"{line * step:g} s", "axis"))
+        parts.append(text(left - 8, round(y + 4, 1), f"{line * step:g} s", "axis"))
     group_width = PANEL_WIDTH / len(groups)
     bars_width = len(KINDS) * BAR_WIDTH + (len(KINDS) - 1) * BAR_GAP
     for index, (size_kb, values) in enumerate(groups):
@@ -110,21 +110,21 @@ def _panel(
                 f' class="{kind}"/>'
             )
             words = "never" if value is None else _number(value)
-            parts.append(_text(round(x + BAR_WIDTH / 2, 1), round(y - 5, 1), words, "value"))
+            parts.append(text(round(x + BAR_WIDTH / 2, 1), round(y - 5, 1), words, "value"))
         parts.append(
-            _text(left + (index + 0.5) * group_width, PANEL_BOTTOM + 22, f"{size_kb} KB", "size")
+            text(left + (index + 0.5) * group_width, PANEL_BOTTOM + 22, f"{size_kb} KB", "size")
         )
     return parts
 
 
-def _list(words: Sequence[str]) -> str:
+def list_of(words: Sequence[str]) -> str:
     return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]
 
 
 TRANSPORT_WORDS = {"plain": "without TLS", "tls": "with TLS in user space", "kernel": "in the kernel"}
 
 
-def _agreement(rows: Sequence[Row]) -> str:
+def agreement(rows: Sequence[Row]) -> str:
     """How far the log is off the client, over all engines and transports."""
     known = [abs(row.difference) for row in rows if row.difference is not None]
     if len(known) < len(rows):
@@ -133,12 +133,12 @@ def _agreement(rows: Sequence[Row]) -> str:
     transports = [TRANSPORT_WORDS[name] for name in dict.fromkeys(row.transport for row in rows)]
     most_ms = max(known) * 1000
     return (
-        f"On {_list(engines)}, {_list(transports)}, Weir's log is never more than {most_ms:.1f} ms"
+        f"On {list_of(engines)}, {list_of(transports)}, Weir's log is never more than {most_ms:.1f} ms"
         " off the client."
     )
 
 
-def _drawn(rows: Sequence[Row]) -> list[Row]:
+def drawn_of(rows: Sequence[Row]) -> list[Row]:
     """The first engine's rows, at the first place that has the transport which matters most."""
     for transport in ("kernel", "tls", "plain"):
         chosen = [row for row in rows if row.transport == transport]
@@ -150,18 +150,18 @@ def _drawn(rows: Sequence[Row]) -> list[Row]:
 
 def chart_svg(rows: Sequence[Row]) -> str:
     """The picture. One engine's rows on one transport are drawn, all are summed up in words."""
-    drawn = _drawn(rows)
+    drawn = drawn_of(rows)
     titles = {"plain": "Weir", "tls": "Weir, TLS 1.3", "kernel": "Weir, TLS 1.3 in the kernel"}
     ours = [(row.size_kb, (row.accepted, row.delivered, row.client)) for row in drawn]
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'
         ' aria-labelledby="title description">',
         '<title id="title">When did the last byte arrive?</title>',
-        f'<desc id="description">{escape(_agreement(rows))}</desc>',
-        f"<style>{_style()}</style>",
+        f'<desc id="description">{escape(agreement(rows))}</desc>',
+        f"<style>{style()}</style>",
         f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{HEIGHT - 1}" rx="10" class="page"/>',
-        _text(28, 42, "When did the last byte arrive?", "title"),
-        _text(28, 66, "Seconds for one response over a link with a 320 ms ping", "faint"),
+        text(28, 42, "When did the last byte arrive?", "title"),
+        text(28, 66, "Seconds for one response over a link with a 320 ms ping", "faint"),
     ]
     legend = (
         ("write", "write() returned", 28),
@@ -170,14 +170,14 @@ def chart_svg(rows: Sequence[Row]) -> str:
     )
     for kind, words, x in legend:
         parts.append(f'<rect x="{x}" y="82" width="12" height="12" rx="2" class="{kind}"/>')
-        parts.append(_text(x + 18, 93, words))
+        parts.append(text(x + 18, 93, words))
     parts += _panel(PANEL_LEFTS[0], titles[drawn[0].transport], ours)
     parts += _panel(
         PANEL_LEFTS[1],
         "The talk, 2021, for comparison: another server and link",
         list(TALK.items()),
     )
-    parts.append(_text(28, HEIGHT - 36, _agreement(rows)))
-    parts.append(_text(28, HEIGHT - 16, f"Drawn: {drawn[0].engine}, {drawn[0].where}.", "faint"))
+    parts.append(text(28, HEIGHT - 36, agreement(rows)))
+    parts.append(text(28, HEIGHT - 16, f"Drawn: {drawn[0].engine}, {drawn[0].where}.", "faint"))
     parts.append("</svg>")
     return "\n".join(parts) + "\n"

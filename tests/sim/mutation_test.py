@@ -18,7 +18,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 CC = os.environ.get("CC", "cc")
 FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-DWEIR_PORTABLE", "-O1", "-w", "-Iinclude", "-Isrc", "-Itests"]
 SOURCES = ["src/core/*.c", "src/net/*.c", "src/engine/loop.c", "src/engine/poll.c",
-           "src/engine/readiness.c", "src/engine/socket_posix.c", "src/engine/socket.c",
+           "src/engine/readiness.c", "src/engine/readiness_pin.c", "src/engine/socket_posix.c", "src/engine/socket.c",
            "src/engine/sim.c", "src/engine/sim_*.c", "src/tls/*.c", "src/tls/vendor/shared.c",
            "tests/support/sim_*.c", "tests/support/tls_toy*.c", "tests/sim/stream_sim_test.c"]
 SEEDS = 1500

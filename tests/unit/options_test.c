@@ -56,6 +56,7 @@ static void serve_has_defaults(void **state)
     assert_listens(0, "127.0.0.1:8080");
     assert_true(options.delivery);
     assert_int_equal(options.engine, WEIR_ENGINE_AUTO);
+    assert_int_equal(options.zerocopy, WEIR_ZEROCOPY_AUTO);
     assert_int_equal(options.threads, 0);
     assert_string_equal(options.access_log, "-");
     assert_int_equal(options.log_format, WEIR__LOG_JSON);
@@ -78,6 +79,7 @@ static void serve_has_defaults(void **state)
     assert_int_equal(options.client_certificate, WEIR_TLS_PEER_OPTIONAL);
     assert_null(options.tls_key_log_insecure);
     assert_int_equal(options.tls_records_max, 16711680);
+    assert_false(options.admin);
 }
 
 static void serve_takes_every_option(void **state)
@@ -87,7 +89,8 @@ static void serve_takes_every_option(void **state)
                            "--delivery", "off", "--engine", "poll", "--threads=3", "--access-log",
                            "/var/log/weir", "--log-format", "combined", "--max-connections=7",
                            "--header-timeout", "1.5", "--body-timeout=2", "--idle-timeout", "0.001",
-                           "--min-rate", "0", "--drain-timeout=86400"),
+                           "--min-rate", "0", "--drain-timeout=86400", "--zerocopy=on", "--admin",
+                           "127.0.0.1:9100"),
                      0);
     assert_string_equal(options.directory, "/srv");
     assert_int_equal(options.listen_count, 2);
@@ -104,6 +107,11 @@ static void serve_takes_every_option(void **state)
     assert_int_equal(options.idle_timeout_ms, 1);
     assert_int_equal(options.rate_min_bytes_per_second, 0);
     assert_int_equal(options.drain_timeout_ms, 86400000);
+    assert_int_equal(options.zerocopy, WEIR_ZEROCOPY_ON);
+    assert_true(options.admin);
+    char text[WEIR_ADDRESS_TEXT_MAX];
+    weir_address_format(&options.admin_address, text);
+    assert_string_equal(text, "127.0.0.1:9100");
 }
 
 static void serve_takes_every_option_of_tls(void **state)
@@ -260,6 +268,10 @@ static void doctor_prints_a_table_or_json(void **state)
     assert_false(options.json);
     assert_int_equal(parse("doctor", "--json"), 0);
     assert_true(options.json);
+    assert_false(options.explain);
+    assert_int_equal(parse("doctor", "--explain", "--json"), 0);
+    assert_true(options.explain);
+    assert_true(options.json);
     assert_refused("option '--json' takes no value", "doctor", "--json=yes");
     assert_refused("unexpected word 'now'", "doctor", "now");
     assert_refused("unknown option '--threads'", "doctor", "--threads", "2");
@@ -290,7 +302,7 @@ static void bad_usage_names_the_word(void **state)
 static void later_options_are_unknown(void **state)
 {
     (void)state;
-    static const char *const later[] = {"--zerocopy", "--admin", "--cache", "--to", "--config"};
+    static const char *const later[] = {"--cache", "--to", "--config"};
     for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
         assert_int_equal(parse("serve", later[i], "x"), WEIR_EINVAL);
         assert_non_null(strstr(error, later[i]));

@@ -369,8 +369,10 @@ static void test_counts(void **state)
     assert_int_equal(info->bytes[BECAUSE(PAYS)], 1000);
     assert_int_equal(info->zerocopy_used, 1);
     assert_int_equal(info->zerocopy_copied, 2);
+    assert_int_equal(info->used_bytes, 1000);
     assert_int_equal(info->copied_bytes, 500);
     assert_int_equal(info->zerocopy_refused, 1);
+    assert_int_equal(info->refused_bytes, 7);
 }
 
 int main(void)

@@ -35,7 +35,7 @@ PACKAGES_MAX = 20
 # What the guest loads, with what each depends on before it. A name that a kernel lacks is built in or
 # gone: 6.18 has no ghash-generic, 7.3 has virtiofs built in.
 MODULES = (
-    *("virtio_pci", "virtiofs", "overlay", "tls"),
+    *("virtio_pci", "virtio_net", "virtiofs", "overlay", "tls"),
     *("gcm", "ccm", "ctr", "cmac", "ghash-generic", "aesni-intel", "ghash-clmulni-intel"),
     *("chacha", "chacha_generic", "chacha-x86_64", "poly1305_generic", "poly1305-x86_64", "chacha20poly1305"),
     *("sch_netem", "sch_fq", "sch_tbf", "tcp_bbr", "veth", "tun", "unix", "virtio_rng"),

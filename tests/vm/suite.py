@@ -43,6 +43,7 @@ class Boot(NamedTuple):
     mode: str
     steps: list[Step]
     seconds_max: float = BOOT_SECONDS_MAX
+    with_route: bool = False  # for zerocopy_guest_test
 
 
 def _sources(folder: str, patterns: tuple[str, ...], suffix: str) -> list[str]:
@@ -82,7 +83,7 @@ def boots(every: Build, sanitized: Build | None, only: str = "") -> list[Boot]:
                  *_scripts(one, "e2e", E2E)]
         if sanitized and kernel == SANITIZED_KERNEL:
             steps += _programs(sanitized, vm=("*_test",), unit=UNIT_SANITIZED)
-        found.append(Boot(kernel, "smp", steps))
+        found.append(Boot(kernel, "smp", steps, with_route=True))
     for kernel in KERNELS:
         found.append(Boot(kernel, "virtual", [*_programs(every, unit=UNIT_DELAY),
                                               *_scripts(every, "vm", ("*_delay_test",)),

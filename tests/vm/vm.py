@@ -35,6 +35,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import kernel as kernels
+import route
 from kernel import Unavailable
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -147,7 +148,7 @@ def _tail(path: pathlib.Path, lines: int = TAIL_LINES) -> str:
 
 @contextlib.contextmanager
 def _machine(kernel: kernels.Kernel, results: pathlib.Path, mode: str,
-             memory_mb: int) -> Iterator[subprocess.Popen[Any]]:
+             memory_mb: int, tap: int | None) -> Iterator[subprocess.Popen[Any]]:
     """QEMU, started, and gone with everything that belongs to it when the context ends."""
     with contextlib.ExitStack() as stack:
         # Not below `results`: the path of a socket has 107 bytes at most.
@@ -175,8 +176,11 @@ def _machine(kernel: kernels.Kernel, results: pathlib.Path, mode: str,
             stack.callback(_end, process)
             command += ["-chardev", f"socket,id={tag},path={scratch / tag}",
                         "-device", f"vhost-user-fs-pci,chardev={tag},tag={tag}"]
+        if tap is not None:
+            command += ["-netdev", f"tap,id=route,fd={tap}", "-device",
+                        f"virtio-net-pci,netdev=route,mac={route.HARDWARE_ADDRESS},romfile="]
         machine = subprocess.Popen(_ending_with_us(command), stdin=subprocess.DEVNULL, stdout=log,
-                                   stderr=log)
+                                   stderr=log, pass_fds=[] if tap is None else [tap])
         stack.callback(_end, machine)
         yield machine
 
@@ -205,7 +209,7 @@ def _result_of_unfinished(step: Step, number: int, results: pathlib.Path, why: s
 
 
 def run(kernel: kernels.Kernel, steps: Sequence[Step], results: pathlib.Path, mode: str = "smp",
-        timeout_s: float = 600.0, memory_mb: int = 1024,
+        timeout_s: float = 600.0, memory_mb: int = 1024, with_route: bool = False,
         on_result: Callable[[Result], None] | None = None,
         on_poll: Callable[[], None] | None = None,
         stop: threading.Event | None = None) -> list[Result]:
@@ -214,13 +218,12 @@ def run(kernel: kernels.Kernel, steps: Sequence[Step], results: pathlib.Path, mo
     `results` is a folder that is emptied first and then has what each printed, reports of sanitizers,
     and the guest's console. A guest that panics, hangs or takes longer than `timeout_s` of real time
     fails the steps that had not ended; so does `stop`. Raises Unavailable if it cannot be started.
+    `with_route` gives the guest a network device that leads to route.py, whose hardware address is in the variable
+    WEIR_VM_ROUTE; if it cannot have one, WEIR_VM_NO_ROUTE says why.
     """
     if results.exists():
         shutil.rmtree(results)
     results.mkdir(parents=True)
-    (results / "plan.json").write_text(json.dumps([
-        {"command": list(step.command), "environment": {"PATH": os.environ["PATH"], **step.environment},
-         "timeout_s": step.timeout_s, "folder": step.folder} for step in steps]))
     found: list[Result] = []
 
     def collect() -> None:
@@ -229,7 +232,20 @@ def run(kernel: kernels.Kernel, steps: Sequence[Step], results: pathlib.Path, mo
             if on_result:
                 on_result(found[-1])
 
-    with _machine(kernel, results, mode, memory_mb) as machine:
+    with contextlib.ExitStack() as stack:
+        variables, tap = {}, None
+        if with_route:
+            try:
+                log = stack.enter_context(open(results / "route.txt", "wb"))
+                tap = stack.enter_context(route.tap(_ending_with_us([]), log))
+                variables["WEIR_VM_ROUTE"] = route.HARDWARE_ADDRESS
+            except route.RouteUnavailable as unavailable:
+                variables["WEIR_VM_NO_ROUTE"] = str(unavailable)
+        (results / "plan.json").write_text(json.dumps([
+            {"command": list(step.command),
+             "environment": {"PATH": os.environ["PATH"], **step.environment, **variables},
+             "timeout_s": step.timeout_s, "folder": step.folder} for step in steps]))
+        machine = stack.enter_context(_machine(kernel, results, mode, memory_mb, tap))
         began = time.monotonic()
         why = ""
         while not why and not (results / "done").exists():
@@ -264,7 +280,8 @@ def stop_on_term() -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
-def run_command(kernel: str, command: str, mode: str, timeout_s: float, memory_mb: int) -> int:
+def run_command(kernel: str, command: str, mode: str, timeout_s: float, memory_mb: int,
+                with_route: bool) -> int:
     """Runs one command for a person, who sees its output while it comes."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="weir-vm-results-"))
     results = folder / "results"
@@ -283,7 +300,7 @@ def run_command(kernel: str, command: str, mode: str, timeout_s: float, memory_m
         environment = {**os.environ, "TMPDIR": TEMPORARY_IN_GUEST}
         step = Step("command", ["/bin/sh", "-c", command], environment, timeout_s, os.getcwd())
         (result,) = run(prepare(kernel), [step], results, mode, timeout_s + BOOT_SECONDS_MAX, memory_mb,
-                     on_poll=show)
+                        with_route, on_poll=show)
         show()
         if result.status is None:
             print(f"vm.py: {result.ended}", file=sys.stderr)
@@ -302,6 +319,7 @@ def main() -> int:
     parser.add_argument("--run", metavar="CMD")
     parser.add_argument("--timeout", type=float, default=300.0, metavar="SECONDS")
     parser.add_argument("--memory", type=int, default=1024, metavar="MB")
+    parser.add_argument("--route", action="store_true", help="a network device; see route.py")
     parser.add_argument("--update", action="store_true")
     options = parser.parse_args()
     if not options.run and not options.update:
@@ -313,7 +331,7 @@ def main() -> int:
                 print(f"{name}: {prepare(name, update=True).version}")
         if options.run:
             return run_command(options.kernel, options.run, options.mode, options.timeout,
-                               options.memory)
+                               options.memory, options.route)
     except Unavailable as error:
         print(f"vm.py: {error}", file=sys.stderr)
         return EXIT_SKIP
