@@ -20,16 +20,10 @@ import report
 import servers
 import workloads
 import zerocopy
-from servers import ENGINES_TLS, words  # noqa: F401 - connect.py has them from here
+from servers import words
 
 ROUNDS, SECONDS, IDLE_CONNECTIONS = 5, 0.6, 10000
 QUICK = {"rounds": 2, "seconds": 0.2, "idle": 2000, "pairs": 3}
-PEERS_TLS = ["nginx", "h2o", "haproxy"]
-
-
-def start_all(stack, starters):
-    """Those that could be started."""
-    return servers.start_all(stack, starters)[0]
 
 
 def numbers(text):
