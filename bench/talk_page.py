@@ -99,7 +99,7 @@ ZEROCOPY = """## 3. MSG_ZEROCOPY
 
 That is 1.30 times the requests, by a hack in the server.
 
-**Here, where it cannot gain.** The same command, with `-n 4000` a round and also with ten connections, against `examples/memory.c --zerocopy off|on|auto`, a responder on
+**Here, where it cannot gain.** The same command, in rounds of about 0.6 s and also with ten connections, against `examples/memory.c --zerocopy off|on|auto`, a responder on
 `libweir` whose body of 128 KB lies in memory (plain files go by sendfile, which has no copy to avoid), and against
 `weir serve --zerocopy off|on|auto` over TLS in user space, whose records are made in memory
 (`python3 bench/talk_zerocopy.py`). Client and server are on one machine: loopback copies what was sent with zero copy
