@@ -6,8 +6,8 @@ LISTEN_TLS ?= 127.0.0.1:8443
 PREFIX ?= /usr/local
 SEEDS ?= 100000
 FUZZ_SECONDS ?= 60
-BENCH ?=
 SOAK_MINUTES ?= 30
+BENCH ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test test-vm testssl matrix demo talk bench bench-tls fuzz sim soak install clean

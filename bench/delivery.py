@@ -24,19 +24,21 @@ def parse_arguments():
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--engines", type=lambda text: text.split(","), default=servers.ENGINES)
     parser.add_argument("--targets", type=lambda text: text.split(","), default=servers.TARGETS)
+    parser.add_argument("--share", type=float, default=1.0, help="of the usual length of a run")
     parser.add_argument("--json", type=pathlib.Path,
                         default=harness.REPOSITORY / "build" / "bench-delivery.json")
     return parser.parse_args()
 
 
-def measure_pairs(on, off, target, pairs):
-    """CPU per request as a list of (on, off)."""
+def measure_pairs(on, off, target, pairs, share):
+    """CPU per request as a list of (on, off), of a share of REQUESTS."""
+    requests = int(REQUESTS[target] * share)
     for server in (on, off):
-        server.load(target, CONNECTIONS, REQUESTS[target] // 10)  # warm-up
+        server.load(target, CONNECTIONS, requests // 10)  # warm-up
     measured = []
     for number in range(pairs):
         order = (on, off) if number % 2 == 0 else (off, on)
-        cpu_us = {server.name: server.load(target, CONNECTIONS, REQUESTS[target]).cpu_us
+        cpu_us = {server.name: server.load(target, CONNECTIONS, requests).cpu_us
                   for server in order}
         measured.append((cpu_us[on.name], cpu_us[off.name]))
     return measured
@@ -77,7 +79,7 @@ def compare(arguments, folder, log_folder, site):
                 continue
             for target in arguments.targets:
                 results.append(summarise(
-                    engine, target, measure_pairs(on, off, target, arguments.pairs)))
+                    engine, target, measure_pairs(on, off, target, arguments.pairs, arguments.share)))
     if results:
         print(f"\n--delivery on against off: {arguments.pairs} pairs, {CONNECTIONS} connections, "
               "both with an access log")

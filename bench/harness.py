@@ -140,7 +140,9 @@ class Server:
                 return
             except OSError:
                 time.sleep(0.02)
-        raise BenchError(f"{self.name} does not start: {self.output_tail()}")
+        status = self.process.poll()
+        ended = "" if status is None else f", and ended with status {status}"
+        raise BenchError(f"{self.name} does not start: {self.output_tail()}{ended}")
 
     def output_tail(self):
         lines = self.output_path.read_text(errors="replace").strip().splitlines()
@@ -207,6 +209,20 @@ class Server:
                    busy=cpu_ns / 1e9 / seconds)
 
 
+    def load_lean(self, program, target, connections, requests, pipelined=1):
+        """Runs load.c once, for its rate. Raises BenchError as load does. Plain servers only."""
+        before = self.cpu_ns()
+        result = subprocess.run(
+            [program, *map(str, (self.port, target, SIZES[target], connections, requests, pipelined))],
+            capture_output=True, text=True, timeout=RUN_SECONDS_MAX, preexec_fn=pinned(CLIENT_CORE))
+        cpu_ns = self.cpu_ns() - before
+        if result.returncode != 0:
+            raise BenchError(f"{self.name}: {result.stderr.strip()[:200]}")
+        seconds = float(result.stdout)
+        return Run(cpu_us=cpu_ns / 1e3 / requests, requests_s=requests / seconds,
+                   busy=cpu_ns / 1e9 / seconds)
+
+
 @dataclasses.dataclass
 class Run:
     """One run of the client against one server. What was not measured is None."""
@@ -215,6 +231,7 @@ class Run:
     busy: float | None = None  # the share of the run that the server spent on the CPU
     alone_us: float | None = None  # server CPU per request, without the idle connections
     process_bytes: float | None = None  # per connection
+    whole_bytes: float | None = None  # all of the process, over the connections
     kernel_bytes: float | None = None  # per connection, both ends
 
 

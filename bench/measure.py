@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a workload is measured: all servers in turn, round by round."""
 import contextlib
+import dataclasses
 import functools
 
 import client
+import connect
 import harness
 import idle
 import servers
@@ -12,12 +14,12 @@ from workloads import ACTIVE, CONNECT, IDLE
 
 ENGINES_MAIN = ("io_uring", "epoll")
 WARM_UP_REQUESTS = {"1kb": 3000, "16kb": 1500, "64kb": 600, "128kb": 500, "1mb": 60, "100mb": 2}
-# Of a run of 0.6 s, for each connection: so many that a handshake of 450 us is at most 8 % of 1 KB, 4 % of 128 KB.
-TLS_REQUESTS_MIN = {"1kb": 600, "16kb": 300, "64kb": 150, "128kb": 120, "1mb": 20, "100mb": 1}
+# Of a run of 0.6 s, for each connection, plain and over TLS: so many that a connection's 25 us are at most 6 % of
+# 1 KB, a handshake's 450 us 8 % of 1 KB and 4 % of 128 KB.
+REQUESTS_MIN = {"1kb": (60, 600), "16kb": (30, 300), "64kb": (20, 150), "128kb": (12, 120),
+                "1mb": (2, 20), "100mb": (1, 1)}
 MANY_CONNECTIONS = 100  # from here on runs are twice as long: their beginning counts for less
 ACTIVE_CONNECTIONS = 100
-CONNECTS = 300
-CONNECTS_WARM_UP = 20
 DESCRIPTORS_BESIDE = 200
 
 
@@ -41,9 +43,13 @@ def in_turns(running, rounds, run_one):
 
 
 class Load:
-    """h2load, as long for each server: how many requests that are, the first run tells."""
+    """h2load, as long for each server: how many requests that are, the first run tells.
 
-    def __init__(self, target, connections, seconds, pipelined=1):
+    With a `lean` client (load.c's path) each run is followed by one of its, half as long, for the rate.
+    """
+
+    def __init__(self, target, connections, seconds, pipelined=1, lean=None):
+        self.lean = lean
         self.target, self.connections, self.pipelined = target, connections, pipelined
         self.share = min(seconds / 0.6, 1)
         self.seconds = seconds * (2 if connections >= MANY_CONNECTIONS else 1)
@@ -55,31 +61,28 @@ class Load:
                     else self.requests[server.name])
         run = server.load(self.target, self.connections, requests, self.pipelined)
         if first:
-            least = TLS_REQUESTS_MIN[self.target] * self.connections if server.tls else 0
+            least = REQUESTS_MIN[self.target][bool(server.tls)] * self.connections
             self.requests[server.name] = max(int(run.requests_s * self.seconds), self.connections,
                                              int(least * self.share))
+        elif self.lean:
+            rate = server.load_lean(self.lean, self.target, self.connections,
+                                    max(requests // 2, self.connections), self.pipelined)
+            run = dataclasses.replace(run, requests_s=rate.requests_s, busy=rate.busy)
         return run
 
 
 class Connect:
-    """Connections one after the other, one request on each."""
+    """connect.py's client, in whole runs but for the first one of each server."""
 
-    def __init__(self, resumed):
-        self.resumed = resumed
+    def __init__(self, kind, share, folder):
+        self.kind, self.share, self.client = kind, share, connect.Client(folder)
         self.warm = set()
 
     def __call__(self, server):
-        count = CONNECTS if server.name in self.warm else CONNECTS_WARM_UP
+        scale = self.share * (1 if server.name in self.warm else 0.2)
         self.warm.add(server.name)
-        if server.tls:
-            import connect  # which imports run.py
-            context = client.make_context(server.tls)
-            return harness.Run(cpu_us=connect.measure_run(server, context, count, self.resumed))
-        before = server.cpu_ns()
-        for _ in range(count):
-            with client.connect(server) as connection:
-                client.request(connection, server, "1kb")
-        return harness.Run(cpu_us=(server.cpu_ns() - before) / 1e3 / count)
+        return dataclasses.replace(self.client.load(server, self.kind, scale), requests_s=None,
+                                   busy=None)
 
 
 def engines_for(workload, options):
@@ -113,24 +116,33 @@ def rows_of(running, runs):
 
 def row_of(server, runs):
     row = {"server": server.name, "kind": server.kind}
-    for field in ("cpu_us", "requests_s", "busy", "alone_us", "process_bytes", "kernel_bytes"):
+    for field in ("cpu_us", "requests_s", "busy", "alone_us", "process_bytes", "whole_bytes",
+                  "kernel_bytes"):
         values = [getattr(run, field) for run in runs]
         if None not in values:
             row[field] = vars(harness.Spread.of(values)) | {"runs": values}
     return row
 
 
-def measure(workload, options, starters):
+def measure(workload, options, starters, folder):
     """Returns the rows, and why some are not there."""
     if workload.kind == IDLE:
         return measure_alone(starters, functools.partial(measure_idle, workload))
     if workload.kind == ACTIVE:
         return measure_active(workload, options, starters)
-    run_one = (Connect(workload.resumed) if workload.kind == CONNECT else
-               Load(workload.target, workload.connections, options.seconds, workload.pipelined))
+    run_one = (Connect(workload.connect, min(options.seconds / 0.6, 1), folder) if workload.kind == CONNECT else
+               Load(workload.target, workload.connections, options.seconds, workload.pipelined,
+                    lean_client(workload, folder)))
     with contextlib.ExitStack() as stack:
         running, missing = servers.start_all(stack, starters)
         return rows_of(running, in_turns(running, options.rounds, run_one)), missing
+
+
+def lean_client(workload, folder):
+    """Path of load.c, built, where there is a rate to reach and no TLS; else None."""
+    if workload.tls or not any(goal.at_least for goal in workload.goals):
+        return None
+    return servers.build(folder, "load", [])
 
 
 def measure_alone(starters, measure_one):
@@ -148,8 +160,8 @@ def measure_alone(starters, measure_one):
 
 def measure_idle(workload, server):
     client.allow_descriptors(workload.connections + DESCRIPTORS_BESIDE)
-    process, kernel = idle.measure(server, workload.connections)
-    return harness.Run(process_bytes=process, kernel_bytes=kernel)
+    process, kernel, whole = idle.measure(server, workload.connections)
+    return harness.Run(process_bytes=process, kernel_bytes=kernel, whole_bytes=whole)
 
 
 def measure_active(workload, options, starters):

@@ -27,7 +27,8 @@ h1 { margin: 0; font-size: 1.9rem; letter-spacing: -0.02em; }
 h2 { margin: 3rem 0 1rem; font-size: 1.3rem; }
 h3 { margin: 0 0 0.6rem; font-size: 1rem; }
 p { max-width: 48rem; } .soft { color: var(--soft); }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 33rem), 1fr)); gap: 1rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 33rem), 1fr)); gap: 1rem;
+  align-items: start; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 1rem 1.1rem;
   min-width: 0; }
 svg { display: block; width: 100%; height: auto; font: 12px system-ui, sans-serif; }
@@ -41,6 +42,7 @@ svg text { fill: var(--ink); } svg .goal-text { fill: var(--soft); font-size: 11
 th, td { padding: 0.3rem 0.6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line);
   font-variant-numeric: tabular-nums; }
 th { font-weight: 600; color: var(--soft); } th:first-child, td:first-child { text-align: left; }
+.goals { font-size: 12px; } .goals th, .goals td { padding: 0.25rem 0.45rem; }
 .goals td:nth-child(2), .goals th:nth-child(2), .goals td:nth-child(3), .goals th:nth-child(3)
   { text-align: left; }
 .met { color: var(--good); background: var(--good-paper); }
@@ -134,11 +136,12 @@ def items(lines):
 
 def card(workload):
     unit = report.metric_title(workload, cost_of(workload))
+    notes = [report.goal_line(goal) for goal in workload["goals"]]
+    notes += [f"left out: {reason}" for reason in workload["left_out"]]
     return (f'<div class="card"><h3>{text(workload["title"])} <span class="soft">{text(unit)}</span></h3>'
             f'{chart(workload)}<details><summary>numbers and goals</summary>'
             f'{table(report.workload_table(workload))}'
-            f'{items([report.goal_line(goal) for goal in workload["goals"]] + [f"left out: {reason}" for reason in workload["left_out"]])}'
-            f'</details></div>')
+            f'{items(notes)}</details></div>')
 
 
 def tally(workloads):
@@ -164,7 +167,8 @@ LEGEND = "".join(
 def floor_part(found):
     parts = [f"<h3>{text(part)}</h3>" if isinstance(part, str) else table(part)
              for part in report.floor_tables(found)]
-    return f'<h2>The search for the floor</h2><p class="soft">CPU us/request</p><div class="card">{"".join(parts)}</div>'
+    return ('<h2>The search for the floor</h2><p class="soft">CPU us/request</p>'
+            f'<div class="card">{"".join(parts)}</div>')
 
 
 def render(document):
@@ -185,7 +189,8 @@ def render(document):
         parts.append(f'<h2>{text(SECTION_TITLES[section])}</h2><div class="cards">{cards}</div>')
     if document.get("delivery"):
         parts.append("<h2>--delivery on against off</h2>"
-                     f'<div class="card">{table(report.delivery_table(document["delivery"]), "", goal_class)}</div>')
+                     f'<div class="card">'
+                     f'{table(report.delivery_table(document["delivery"]), "", goal_class)}</div>')
     if document.get("floor"):
         parts.append(floor_part(document["floor"]))
     return ('<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'

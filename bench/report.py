@@ -20,9 +20,10 @@ DOCUMENTS = ("docs/performance.md", "README.md")
 MARK = re.compile(r"(<!-- bench: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 LEFT_OUT = "-"
 METRIC_TITLES = {"cpu_us": "CPU us/request", "requests_s": "requests/s", "process_bytes": "process KB",
-                 "alone_us": "alone us/request", "kernel_bytes": "kernel KB, both ends",
+                 "alone_us": "alone us/request", "whole_bytes": "whole process KB",
+                 "kernel_bytes": "kernel KB, both ends",
                  "busy": "busy"}
-SCALES = {"process_bytes": 1 / 1024, "kernel_bytes": 1 / 1024}
+SCALES = dict.fromkeys(("process_bytes", "whole_bytes", "kernel_bytes"), 1 / 1024)
 # The short table: what each row is called, its workload, and what is shown of it.
 SUMMARY = (("128 KB, 10 connections", "128kb-10", "cpu_us"),
            ("128 KB, 100", "128kb-100", "cpu_us"),
@@ -33,8 +34,8 @@ SUMMARY = (("128 KB, 10 connections", "128kb-10", "cpu_us"),
            ("1 KB over TLS, 10", "1kb-tls-10", "cpu_us"),
            ("100 MB, 1, in ms", "100mb-1", "cpu_ms"),
            ("100 MB over TLS, 1, in ms", "100mb-tls-1", "cpu_ms"),
-           ("a new connection, TLS, full", "connect-tls-1", "cpu_us"),
-           ("the same, resumed", "connect-tls-resumed-1", "cpu_us"),
+           ("a new connection, TLS, full", "connect-full", "cpu_us"),
+           ("the same, resumed", "connect-resumed", "cpu_us"),
            ("an idle connection, KB", "idle-10000", "process_bytes"),
            ("the same over TLS, KB", "idle-tls-10000", "process_bytes"))
 
@@ -46,9 +47,9 @@ def metric_title(workload, metric):
 
 def number(value):
     """Three digits or more."""
-    if value >= 100:
+    if abs(value) >= 100:
         return f"{value:.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def share(value):

@@ -76,8 +76,8 @@ hosts:
     paths:
       "/": {{file.dir: {site}}}
 """
-# Its defaults again; there is nobody to ask about a certificate that signs itself. 2.2.5 does not know TLS 1.3 by name but has it by its library: the client asks for
-# the one version and the one cipher.
+# Its defaults again; there is nobody to ask about a certificate that signs itself. 2.2.5 does not know TLS 1.3 by
+# name but has it by its library: the client asks for the one version and the one cipher.
 H2O_TLS = """
   ssl:
     certificate-file: {certificate.certificate}
@@ -249,13 +249,14 @@ def build(folder, name, *choices):
     raise harness.Missing(f"{source.name} does not build: {built.stderr.strip()[:200]}")
 
 
-def start_limit(folder, site, target, loop, call, piece):
+def start_limit(folder, site, target, loop, call, piece, control=None):
     program = build(folder, "limit", ["-DSEAL_IPSEC_MB", "-luring", "-lIPSec_MB"],
                     ["-luring", "-lcrypto"])
     pieces = f" {piece // 1024} KB" if piece else ""
     return harness.Server(
         f"limit {loop} {call}{pieces}",
-        lambda port: [str(program), str(port), str(site / target), loop, call, str(piece)], folder,
+        lambda port: [str(program), str(port), str(site / target), loop, call, str(piece),
+                      *([control] if control else [])], folder,
         kind=harness.LIMIT)
 
 

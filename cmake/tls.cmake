@@ -2,6 +2,7 @@
 # The TLS libraries, as many as there are: one adapter each in src/tls/vendor, in NAME.c and NAME_*.c.
 
 option(WEIR_TLS "Build TLS with the libraries that are found" ON)
+option(WEIR_IPSEC_MB "Encrypt by libipsec-mb where it is found and fast" ON)
 # What adapters share.
 set(tls_vendor_sources ${PROJECT_SOURCE_DIR}/src/tls/vendor/shared.c)
 set(tls_vendor_definitions)
@@ -54,6 +55,9 @@ weir_find_tls_vendor(mbedtls)
 # AES-GCM for all of their connections, where the processor is x86-64. Debian's package has no pkg-config file;
 # 1.3 is the first version that tests itself.
 function(weir_find_ipsec_mb)
+    if(NOT WEIR_IPSEC_MB)
+        return()
+    endif()
     find_library(ipsec_mb_library IPSec_MB)
     find_path(ipsec_mb_headers intel-ipsec-mb.h)
     if(NOT tls_vendor_definitions OR NOT ipsec_mb_library OR NOT ipsec_mb_headers OR

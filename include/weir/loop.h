@@ -112,8 +112,8 @@ WEIR_API int weir_loop_post(struct weir_loop *loop, weir_post_fn function, void 
 
 /**
  * The time, in nanoseconds of CLOCK_MONOTONIC (virtual time in simulation). In callbacks it is that of
- * the round: read when a round first needs it after its wait, and the same until the next one's wait is
- * over. All times that libweir reports are on this clock. Loop's thread.
+ * the round: read when it is first needed after the system was asked what has completed, and the same until
+ * it is asked again. All times that libweir reports are on this clock. Loop's thread.
  */
 WEIR_API uint64_t weir_loop_now_ns(const struct weir_loop *loop);
 

@@ -144,6 +144,13 @@ WEIR_API void weir_stream_close(struct weir_stream *stream, uint64_t deadline_ms
 #define WEIR_CLOSE_DEADLINE_MS 30000
 
 /**
+ * The same, but without the wait for the peer's own end: for an owner who knows that the peer sends nothing
+ * more, as behind an HTTP request that asks for the connection's close. What arrives all the same makes the
+ * kernel reset the connection, and may cost the peer what is on its way to it.
+ */
+WEIR_API void weir_stream_leave(struct weir_stream *stream, uint64_t deadline_ms);
+
+/**
  * Resets the connection (RST). Writes fail with `reason`, a WEIR_E* (0: WEIR_EABORTED); on_close follows
  * with the same. A stream that is dying already keeps its own reason.
  */

@@ -190,7 +190,13 @@ struct weir__socket_info {
 struct weir__listen_options {
     uint32_t backlog;
     bool share_port;
+    /* Of each connection that it accepts, as soon as there is one: */
+    bool no_delay;             /* TCP_NODELAY */
+    uint32_t unsent_bytes_max; /* see socket_unsent_max; 0 = no bound */
 };
+
+/* Of a congestion control's name with its NUL (TCP_CA_NAME_MAX). */
+#define WEIR__CONGESTION_NAME_BYTES 16
 
 struct weir__engine_options {
     bool delivery;
@@ -219,7 +225,7 @@ struct weir__engine_ops {
     void (*wake)(struct weir__engine *engine);
     /* CLOCK_MONOTONIC, or the simulation's time. */
     uint64_t (*now_ns)(struct weir__engine *engine);
-    /* What to add to a time of now_ns to get CLOCK_REALTIME; never cached across calls. */
+    /* What to add to a time of now_ns to get CLOCK_REALTIME; see weir__engine_wall_offset. */
     int64_t (*wall_offset_ns)(struct weir__engine *engine);
 
     /* Listens. Errors: those of weir_listener_start. */
@@ -231,11 +237,20 @@ struct weir__engine_ops {
     /* Takes over a handle that ACCEPT gave. Cannot fail. */
     void (*socket_adopt)(struct weir__engine *engine, struct weir__socket *socket, int handle);
     /*
-     * Prepares a connected socket on which nothing was sent yet: TCP_NODELAY, and, if `delivery`,
-     * receive and transmit stamps; `socket->stamps` says whether it has transmit stamps.
+     * Prepares a connected socket on which nothing was sent yet: TCP_NODELAY, which an accepted one has of its
+     * listener, and, if `delivery`, receive and transmit stamps; `socket->stamps` says whether it has transmit stamps.
      */
     void (*socket_prepare)(struct weir__engine *engine, struct weir__socket *socket, bool no_delay,
                            bool delivery);
+    /*
+     * Bounds what the kernel takes beyond what it has sent (TCP_NOTSENT_LOWAT): by about so many bytes, and a
+     * packet of up to 64 KiB. 0: as much as its buffer holds. A hint, which an engine may ignore.
+     */
+    void (*socket_unsent_max)(struct weir__engine *engine, struct weir__socket *socket,
+                              uint32_t bytes);
+    /* The congestion control of the socket and of what it accepts (TCP_CONGESTION), or "" where that is not said. */
+    void (*socket_congestion)(struct weir__engine *engine, const struct weir__socket *socket,
+                              char name[WEIR__CONGESTION_NAME_BYTES]);
     /* Half-close: FIN after what was sent. Returns 0 or an error if the connection is gone. */
     int (*socket_shutdown)(struct weir__engine *engine, struct weir__socket *socket);
     /* Closes: in good order, or with a RST that discards what the kernel still holds. */
@@ -292,7 +307,38 @@ struct weir__engine_ops {
 /* Each engine's object begins with this. */
 struct weir__engine {
     const struct weir__engine_ops *ops;
+    /* The clocks, as far as they were read since weir__engine_forget_time. */
+    bool now_known, wall_known;
+    uint64_t now_ns;
+    int64_t wall_offset_ns;
 };
+
+/*
+ * The clocks are read once for what one wait brings, since to read them for each request would show: when what
+ * was completed is to be told, and how its stamps of CLOCK_REALTIME lie on the loop's clock. An offset is never
+ * kept for longer, so that a clock that is set does not bend the times. Between rounds, ask the engine itself.
+ */
+static inline uint64_t weir__engine_now(struct weir__engine *engine)
+{
+    if (!engine->now_known)
+        engine->now_ns = engine->ops->now_ns(engine);
+    engine->now_known = true;
+    return engine->now_ns;
+}
+
+static inline int64_t weir__engine_wall_offset(struct weir__engine *engine)
+{
+    if (!engine->wall_known)
+        engine->wall_offset_ns = engine->ops->wall_offset_ns(engine);
+    engine->wall_known = true;
+    return engine->wall_offset_ns;
+}
+
+/* Time has passed: by the loop before each wait, by an engine when it has slept in one. */
+static inline void weir__engine_forget_time(struct weir__engine *engine)
+{
+    engine->now_known = engine->wall_known = false;
+}
 
 extern const struct weir__engine_ops weir__io_uring_engine;
 extern const struct weir__engine_ops weir__epoll_engine;

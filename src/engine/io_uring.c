@@ -70,8 +70,6 @@ static void completions_take(struct weir__io_uring *engine)
     unsigned entries = io_uring_cq_ready(&engine->ring);
     struct completion completion;
 
-    if (entries && engine->delivery)
-        engine->wall_offset_ns = weir__clock_wall_offset_ns(&engine->base);
     /* What callbacks add by submitting waits for the next round. */
     while (completion_next(engine, &entries, &completion)) {
         if (completion.data == WEIR__IO_URING_DATA_WAKE) {
@@ -162,16 +160,18 @@ static bool ring_enable(struct weir__io_uring *engine)
 static int engine_wait(struct weir__engine *base, uint64_t timeout_ns)
 {
     struct weir__io_uring *engine = engine_of(base);
-    uint64_t now_ns = weir__clock_now_ns(base);
-    uint64_t end_ns = timeout_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + timeout_ns;
+    uint64_t now_ns = 0, end_ns = timeout_ns, left_ns = timeout_ns;
+
+    if (timeout_ns != 0 && timeout_ns != UINT64_MAX) {
+        now_ns = weir__clock_now_ns(base);
+        end_ns = timeout_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + timeout_ns;
+    }
 
     if (!engine->enabled && !ring_enable(engine))
         return WEIR_EIO;
     engine->completed = false;
     engine->wake_seen = false;
-    do {
-        uint64_t left_ns = end_ns == UINT64_MAX ? UINT64_MAX : end_ns - now_ns;
-
+    for (;;) {
         weir__io_uring_ready_run(engine);
         /* What is still ready lacked a request, or was made ready by a callback: come back for it.
          */
@@ -179,12 +179,17 @@ static int engine_wait(struct weir__engine *base, uint64_t timeout_ns)
             left_ns = 0;
         if (ring_enter(engine, left_ns))
             return WEIR_EIO;
+        weir__engine_forget_time(base);
         completions_take(engine);
         weir__io_uring_ready_run(engine);
+        if (engine->completed || engine->wake_seen)
+            return 0;
         if (end_ns != UINT64_MAX)
             now_ns = weir__clock_now_ns(base);
-    } while (!engine->completed && !engine->wake_seen && now_ns < end_ns);
-    return 0;
+        if (now_ns >= end_ns)
+            return 0;
+        left_ns = end_ns == UINT64_MAX ? UINT64_MAX : end_ns - now_ns;
+    }
 }
 
 static void engine_wake(struct weir__engine *base)
@@ -393,6 +398,8 @@ const struct weir__engine_ops weir__io_uring_engine = {
     .socket_open = socket_open,
     .socket_adopt = socket_adopt,
     .socket_prepare = weir__socket_prepare,
+    .socket_unsent_max = weir__socket_unsent_max,
+    .socket_congestion = weir__socket_congestion,
     .socket_shutdown = weir__socket_shutdown,
     .socket_close = socket_close,
     .socket_reset = socket_reset,

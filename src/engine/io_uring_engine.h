@@ -41,7 +41,6 @@ struct weir__io_uring {
     unsigned buffer_count;
     unsigned buffer_bytes;
     struct msghdr receive_message; /* of every RECVMSG: the kernel takes sizes from it only */
-    int64_t wall_offset_ns;        /* read once for each round of completions */
     struct weir__io_uring_memory memory[WEIR__IO_URING_MEMORIES_MAX];
     unsigned memory_count;                     /* behind the last that is in use */
     bool memory_table;                         /* the ring has one */

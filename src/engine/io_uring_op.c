@@ -520,7 +520,7 @@ static uint64_t receive_stamp(struct weir__io_uring *engine, const struct cmsghd
 
     memcpy(&times, CMSG_DATA(control), sizeof(times));
     wall_ns = (uint64_t)times.ts[0].tv_sec * 1000000000ULL + (uint64_t)times.ts[0].tv_nsec;
-    return wall_ns ? wall_ns - (uint64_t)engine->wall_offset_ns : 0;
+    return wall_ns ? wall_ns - (uint64_t)weir__engine_wall_offset(&engine->base) : 0;
 }
 
 /* What RECVMSG put into a buffer. */

@@ -139,6 +139,7 @@ void weir__io_uring_watch_stamped(struct weir__io_uring *engine, struct weir__op
     if (type != SCM_TSTAMP_SND && type != SCM_TSTAMP_ACK)
         return;
     stamp.kind = type == SCM_TSTAMP_SND ? WEIR__STAMP_SENT : WEIR__STAMP_ACKED;
-    stamp.at_ns = big[0] * 1000000000ULL + big[1] - (uint64_t)engine->wall_offset_ns;
+    stamp.at_ns =
+        big[0] * 1000000000ULL + big[1] - (uint64_t)weir__engine_wall_offset(&engine->base);
     watch_stamp(engine, op, &stamp);
 }

@@ -30,9 +30,7 @@ struct post {
 struct weir_loop {
     struct weir__engine *engine;
     struct weir__wheel wheel;
-    uint64_t now_ns;
-    bool in_round;     /* callbacks may be running */
-    bool now_is_fresh; /* now_ns was read in this round */
+    bool in_round; /* callbacks may be running */
     bool delivery;
     enum weir_zerocopy zerocopy;
     uint64_t held_bytes, held_bytes_max;
@@ -247,10 +245,10 @@ int weir_loop_run_once(struct weir_loop *loop, int64_t wait_ms)
     bool caller_acted = !weir__list_is_empty(&loop->deferred);
 
     loop->in_round = true;
-    loop->now_is_fresh = false;
+    weir__engine_forget_time(loop->engine);
     run_deferred(loop);
     uint64_t limit_ns = caller_acted ? 0 : wait_limit_ns(loop, wait_ms);
-    loop->now_is_fresh = false;
+    weir__engine_forget_time(loop->engine);
     int error = loop->engine->ops->wait(loop->engine, limit_ns);
     loop->waits++;
     run_timers(loop);
@@ -303,19 +301,16 @@ int weir_loop_post(struct weir_loop *loop, weir_post_fn function, void *context)
 uint64_t weir_loop_now_ns(const struct weir_loop *loop)
 {
     /* Between rounds there is no telling how long the caller stays away. */
-    if (!loop->in_round)
-        return loop->engine->ops->now_ns(loop->engine);
-    if (!loop->now_is_fresh) {
-        struct weir_loop *cache = (struct weir_loop *)loop;
-        cache->now_ns = loop->engine->ops->now_ns(loop->engine);
-        cache->now_is_fresh = true;
-    }
-    return loop->now_ns;
+    return loop->in_round ? weir__engine_now(loop->engine)
+                          : loop->engine->ops->now_ns(loop->engine);
 }
 
 uint64_t weir_loop_wall_ns(const struct weir_loop *loop, uint64_t monotonic_ns)
 {
-    return monotonic_ns + (uint64_t)loop->engine->ops->wall_offset_ns(loop->engine);
+    struct weir__engine *engine = loop->engine;
+
+    return monotonic_ns + (uint64_t)(loop->in_round ? weir__engine_wall_offset(engine)
+                                                    : engine->ops->wall_offset_ns(engine));
 }
 
 const char *weir_loop_engine_name(const struct weir_loop *loop)

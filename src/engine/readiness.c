@@ -261,8 +261,8 @@ static void receive_process(struct weir__readiness *engine, struct weir__op *op)
 {
     struct weir__socket *socket = op->socket;
     struct weir__completion completion = {.data = engine->buffer};
-    int64_t length =
-        weir__socket_receive(socket, engine->buffer, engine->buffer_bytes, &completion);
+    int64_t length = weir__socket_receive(&engine->engine, socket, engine->buffer,
+                                          engine->buffer_bytes, &completion);
 
     if (length > 0) {
         completion.result = length;
@@ -677,6 +677,7 @@ int weir__readiness_wait(struct weir__engine *base, uint64_t timeout_ns)
             poll_ns = 0;
         if (engine->poller->wait(engine, poll_ns, &woken) != 0)
             return WEIR_EIO;
+        weir__engine_forget_time(base);
         engine->polled = true;
         run(engine, &engine->ready);
         weir__readiness_pins_release(engine);

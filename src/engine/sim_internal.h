@@ -2,7 +2,10 @@
 #ifndef WEIR_ENGINE_SIM_INTERNAL_H
 #define WEIR_ENGINE_SIM_INTERNAL_H
 
-/* What the sim engine's sources share: sim.c (operations, time), sim_socket.c, sim_flow.c (TCP), sim_pin.c (zero copy), sim_tls.c. */
+/*
+ * What the sim engine's sources share: sim.c (operations, time), sim_options.c, sim_socket.c, sim_flow.c (TCP),
+ * sim_pin.c (zero copy), sim_tls.c.
+ */
 
 #include "engine/sim.h"
 
@@ -201,6 +204,10 @@ int weir__sim_socket_open(struct weir__engine *engine, struct weir__socket *sock
 void weir__sim_socket_adopt(struct weir__engine *engine, struct weir__socket *socket, int handle);
 void weir__sim_socket_prepare(struct weir__engine *engine, struct weir__socket *socket,
                               bool no_delay, bool delivery);
+void weir__sim_socket_unsent_max(struct weir__engine *engine, struct weir__socket *socket,
+                                 uint32_t bytes);
+void weir__sim_socket_congestion(struct weir__engine *engine, const struct weir__socket *socket,
+                                 char name[WEIR__CONGESTION_NAME_BYTES]);
 int weir__sim_socket_shutdown(struct weir__engine *engine, struct weir__socket *socket);
 void weir__sim_socket_close(struct weir__engine *engine, struct weir__socket *socket);
 void weir__sim_socket_reset(struct weir__engine *engine, struct weir__socket *socket);

@@ -238,6 +238,23 @@ void weir__sim_socket_prepare(struct weir__engine *engine, struct weir__socket *
     socket->stamps = sim_socket->stamps;
 }
 
+/* The simulated buffers are small, and change their size at random. */
+void weir__sim_socket_unsent_max(struct weir__engine *engine, struct weir__socket *socket,
+                                 uint32_t bytes)
+{
+    (void)engine;
+    (void)socket;
+    (void)bytes;
+}
+
+void weir__sim_socket_congestion(struct weir__engine *engine, const struct weir__socket *socket,
+                                 char name[WEIR__CONGESTION_NAME_BYTES])
+{
+    (void)engine;
+    (void)socket;
+    name[0] = '\0';
+}
+
 /* Making and ending a connection */
 
 void weir__sim_connect(struct sim *sim, struct sim_socket *socket,

@@ -6,6 +6,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -132,7 +134,6 @@ int weir__socket_listen(struct weir__engine *engine, struct weir__socket *socket
 {
     int descriptor = weir__descriptor_open(address->socket.any.sa_family);
 
-    (void)engine;
     if (descriptor < 0)
         return descriptor;
     int rc = listen_at(descriptor, address, options);
@@ -141,6 +142,11 @@ int weir__socket_listen(struct weir__engine *engine, struct weir__socket *socket
         return rc;
     }
     socket->handle = descriptor;
+    /* What it accepts inherits both: no call is needed for each connection. */
+    if (options->no_delay)
+        (void)set_option(descriptor, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (options->unsent_bytes_max > 0)
+        weir__socket_unsent_max(engine, socket, options->unsent_bytes_max);
     return 0;
 }
 

@@ -27,6 +27,10 @@ int weir__socket_listen(struct weir__engine *engine, struct weir__socket *socket
 int weir__socket_open(struct weir__engine *engine, struct weir__socket *socket, int family);
 void weir__socket_prepare(struct weir__engine *engine, struct weir__socket *socket, bool no_delay,
                           bool delivery);
+void weir__socket_unsent_max(struct weir__engine *engine, struct weir__socket *socket,
+                             uint32_t bytes);
+void weir__socket_congestion(struct weir__engine *engine, const struct weir__socket *socket,
+                             char name[WEIR__CONGESTION_NAME_BYTES]);
 int weir__socket_shutdown(struct weir__engine *engine, struct weir__socket *socket);
 void weir__socket_abort(struct weir__engine *engine, struct weir__socket *socket);
 bool weir__can_zerocopy(struct weir__engine *engine);
@@ -76,8 +80,8 @@ int weir__descriptor_accept(int listener);
  * clock or 0, and `record_type`. With kernel TLS it may return a WEIR__RECEIVE_*, and the socket can send
  * nevertheless.
  */
-int64_t weir__socket_receive(struct weir__socket *socket, void *data, size_t size,
-                             struct weir__completion *completion);
+int64_t weir__socket_receive(struct weir__engine *engine, struct weir__socket *socket, void *data,
+                             size_t size, struct weir__completion *completion);
 /*
  * For weir__socket_send, beside WEIR__SEND_*: from the parts' memory where it lies (MSG_ZEROCOPY), on a
  * descriptor for which weir__descriptor_zerocopy said true. Each such send that takes bytes has a number, counted

@@ -113,6 +113,26 @@ void weir__socket_prepare(struct weir__engine *engine, struct weir__socket *sock
     socket->stamps = delivery && enable_stamps(socket->handle, 0);
 }
 
+void weir__socket_unsent_max(struct weir__engine *engine, struct weir__socket *socket,
+                             uint32_t bytes)
+{
+    uint32_t value = bytes ? bytes : UINT32_MAX; /* 0 would be the system's default, again */
+
+    (void)engine;
+    (void)setsockopt(socket->handle, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &value, sizeof(value));
+}
+
+void weir__socket_congestion(struct weir__engine *engine, const struct weir__socket *socket,
+                             char name[WEIR__CONGESTION_NAME_BYTES])
+{
+    socklen_t length = WEIR__CONGESTION_NAME_BYTES;
+
+    (void)engine;
+    memset(name, 0, WEIR__CONGESTION_NAME_BYTES);
+    (void)getsockopt(socket->handle, IPPROTO_TCP, TCP_CONGESTION, name, &length);
+    name[WEIR__CONGESTION_NAME_BYTES - 1] = '\0';
+}
+
 /* Fills in what the kernel said of the connection; returns how many bytes of it, 0 if nothing. */
 static size_t tcp_info_get(int descriptor, struct tcp_info *info)
 {
@@ -176,7 +196,8 @@ static uint64_t stamp_ns(const struct timespec *stamp, int64_t wall_offset_ns)
 }
 
 /* What came with received bytes, beside them. */
-static void received_control(struct msghdr *message, struct weir__completion *completion)
+static void received_control(struct weir__engine *engine, struct msghdr *message,
+                             struct weir__completion *completion)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c != NULL; c = CMSG_NXTHDR(message, c)) {
         struct scm_timestamping stamp;
@@ -186,12 +207,12 @@ static void received_control(struct msghdr *message, struct weir__completion *co
             continue;
         memcpy(&stamp, CMSG_DATA(c), sizeof(stamp));
         if (stamp.ts[0].tv_sec != 0)
-            completion->at_ns = stamp_ns(&stamp.ts[0], weir__clock_wall_offset_ns(NULL));
+            completion->at_ns = stamp_ns(&stamp.ts[0], weir__engine_wall_offset(engine));
     }
 }
 
-int64_t weir__socket_receive(struct weir__socket *socket, void *data, size_t size,
-                             struct weir__completion *completion)
+int64_t weir__socket_receive(struct weir__engine *engine, struct weir__socket *socket, void *data,
+                             size_t size, struct weir__completion *completion)
 {
     _Alignas(struct cmsghdr) char control[WEIR__RECEIVE_CONTROL_BYTES];
     struct iovec part = {.iov_base = data, .iov_len = size};
@@ -213,7 +234,7 @@ int64_t weir__socket_receive(struct weir__socket *socket, void *data, size_t siz
         return socket->tls_rx ? weir__ktls_receive_failed(socket, errno)
                               : weir__error_from_errno(errno);
     if (message.msg_control)
-        received_control(&message, completion);
+        received_control(engine, &message, completion);
     return length > 0 || completion->record_type == 0 ? length : WEIR__RECEIVE_MALFORMED;
 }
 
@@ -266,9 +287,14 @@ int64_t weir__socket_send(struct weir__socket *socket, const struct iovec *parts
 
     if (zerocopy)
         send_flags |= MSG_ZEROCOPY;
-    do
-        length = sendmsg(socket->handle, &message, send_flags | MSG_DONTWAIT);
-    while (length < 0 && errno == EINTR);
+    do {
+        /* The kernel has less to look at than with a message of one part. */
+        if (part_count == 1 && !message.msg_control)
+            length =
+                send(socket->handle, parts->iov_base, parts->iov_len, send_flags | MSG_DONTWAIT);
+        else
+            length = sendmsg(socket->handle, &message, send_flags | MSG_DONTWAIT);
+    } while (length < 0 && errno == EINTR);
     if (length < 0 && zerocopy && (errno == ENOBUFS || errno == ENOMEM))
         return WEIR__REFUSED;
     if (length < 0)

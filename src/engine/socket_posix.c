@@ -62,6 +62,22 @@ void weir__socket_prepare(struct weir__engine *engine, struct weir__socket *sock
     socket->stamps = false;
 }
 
+void weir__socket_unsent_max(struct weir__engine *engine, struct weir__socket *socket,
+                             uint32_t bytes)
+{
+    (void)engine;
+    (void)socket;
+    (void)bytes;
+}
+
+void weir__socket_congestion(struct weir__engine *engine, const struct weir__socket *socket,
+                             char name[WEIR__CONGESTION_NAME_BYTES])
+{
+    (void)engine;
+    (void)socket;
+    name[0] = '\0';
+}
+
 int weir__socket_info(struct weir__engine *engine, struct weir__socket *socket,
                       struct weir__socket_info *info)
 {
@@ -131,9 +147,10 @@ static int64_t outcome(int error)
                                                    : weir__error_from_errno(error);
 }
 
-int64_t weir__socket_receive(struct weir__socket *socket, void *data, size_t size,
-                             struct weir__completion *completion)
+int64_t weir__socket_receive(struct weir__engine *engine, struct weir__socket *socket, void *data,
+                             size_t size, struct weir__completion *completion)
 {
+    (void)engine;
     ssize_t length;
 
     completion->at_ns = 0;

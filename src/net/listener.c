@@ -135,13 +135,20 @@ int weir_listener_start(struct weir_listener **result, struct weir_loop *loop,
     listener->context = context;
     weir_timer_init(&listener->retry_timer, loop, on_retry, listener);
 
-    int error = listener->engine->ops->socket_listen(
-        listener->engine, &listener->socket, address,
-        &(struct weir__listen_options){options->backlog, options->share_port});
+    int error = listener->engine->ops->socket_listen(listener->engine, &listener->socket, address,
+                                                     &(struct weir__listen_options){
+                                                         .backlog = options->backlog,
+                                                         .share_port = options->share_port,
+                                                         .no_delay = options->stream.no_delay,
+                                                         .unsent_bytes_max = WEIR__UNSENT_BYTES_MAX,
+                                                     });
     if (error) {
         weir__release(listener);
         return error;
     }
+    char congestion[WEIR__CONGESTION_NAME_BYTES];
+    listener->engine->ops->socket_congestion(listener->engine, &listener->socket, congestion);
+    weir__send_policy_congestion(weir__loop_send_policy(loop), congestion);
     submit_accept(listener);
     *result = listener;
     return 0;

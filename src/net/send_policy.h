@@ -24,14 +24,17 @@
 #define WEIR__ZEROCOPY_RTT_MAX_US 200000u
 /* ... or much less, once half of what may be pinned is. */
 #define WEIR__ZEROCOPY_RTT_BUSY_MAX_US 20000u
-/* Smaller and larger pieces of a file both cost more processor time for each byte. */
-#define WEIR__SEND_FILE_PIECE_BYTES (64u << 10)
 /* A route on which the kernel copied is left alone for this long, then tried again; twice as long each time, up to ... */
 #define WEIR__ROUTE_RETRY_NS     UINT64_C(10000000000)
 #define WEIR__ROUTE_RETRY_MAX_NS UINT64_C(640000000000)
 /* So many sends in a row must have been copied before a route that has had zero copy is left alone. */
 #define WEIR__ROUTE_COPIES_MAX 4
 #define WEIR__ROUTES           64
+/*
+ * Of a file, for a congestion control that paces (bbr): a piece is then a packet of its own, of up to 64 KiB with its
+ * headers, and what does not fit makes a small one. Others cost the less the larger the pieces are.
+ */
+#define WEIR__PACED_PIECE_BYTES (48u << 10)
 /* After a refusal the kernel is not asked again for a while: each costs a call in vain. */
 #define WEIR__REFUSED_PAUSE_NS UINT64_C(100000000)
 
@@ -50,16 +53,28 @@ struct weir__send_policy {
     uint64_t pinned_bytes_max;
     uint64_t refused_until_ns;
     struct weir__route routes[WEIR__ROUTES];
+    size_t file_piece_bytes; /* 0 = no bound */
     struct weir_send_info info;
 };
 
 void weir__send_policy_init(struct weir__send_policy *policy, enum weir_zerocopy mode,
                             uint64_t pinned_bytes_max);
 
+/*
+ * What the loop's connections have for congestion control, as "bbr", or "" if it is not known: those of a listener,
+ * as it starts. Decides on the size of a file's pieces; a route of the system's with another one is not seen.
+ */
+void weir__send_policy_congestion(struct weir__send_policy *policy, const char *name);
+/* How much of a file to give to the kernel by one call; 0 = as much as there is. */
+size_t weir__send_policy_piece(const struct weir__send_policy *policy);
+
 /* The route between two addresses; never NULL. Valid as long as the policy, though others may share or take it over. */
 struct weir__route *weir__send_policy_route(struct weir__send_policy *policy,
                                             const struct weir_address *local,
                                             const struct weir_address *peer);
+
+/* The one of all streams of the loop; made when first asked for. NULL when memory is out. */
+struct weir__send_policy *weir__loop_send_policy(struct weir_loop *loop);
 
 /* One send that is about to be made. */
 struct weir__send_question {
@@ -87,8 +102,11 @@ void weir__send_policy_sent(struct weir__send_policy *policy, enum weir_send_rea
 void weir__send_policy_tried(struct weir__send_policy *policy, struct weir__route *route);
 /* Of the bytes that are pinned, `now` take the place of `before`. */
 void weir__send_policy_pinned(struct weir__send_policy *policy, uint64_t before, uint64_t now);
-/* What became of such a send of `bytes`: `result` is an enum weir__pin_result. Once for each that was tried. */
+/*
+ * What became of such a send of `bytes`: `result` is an enum weir__pin_result. Once for each that was tried. `arrived`:
+ * the peer has them, so that USED says something of the route.
+ */
 void weir__send_policy_released(struct weir__send_policy *policy, struct weir__route *route,
-                                uint64_t bytes, int result, uint64_t now_ns);
+                                uint64_t bytes, int result, bool arrived, uint64_t now_ns);
 
 #endif

@@ -58,6 +58,9 @@ struct weir_stream *weir__stream_adopt(struct weir_loop *loop, int handle,
     if (!stream)
         return NULL;
     stream->engine->ops->socket_adopt(stream->engine, &stream->socket, handle);
+    /* What the listener has, its connections have. */
+    stream->no_delay = false;
+    stream->unsent_bounded = true;
     weir__stream_delivery_open(stream);
     return stream;
 }
@@ -332,6 +335,14 @@ static void finish(struct weir_stream *stream)
     weir__pool_give(stream_pool(stream->loop), stream);
 }
 
+static bool is_settled(const struct weir_stream *stream)
+{
+    bool input_over = stream->input_ended || (stream->leaving && !stream->input_lost);
+
+    return stream->closing && stream->shut_done && input_over && stream->socket.pins == 0 &&
+           (stream->write_count == 0 || stream->drop_writes);
+}
+
 /* FIN once everything queued has been taken, and the transport has said the end in its own way. */
 static void shut_if_due(struct weir_stream *stream)
 {
@@ -343,15 +354,12 @@ static void shut_if_due(struct weir_stream *stream)
         return;
     }
     stream->shut_done = true;
+    /* Then close is next, and does the same. */
+    if (is_settled(stream))
+        return;
     int error = stream->engine->ops->socket_shutdown(stream->engine, &stream->socket);
     if (error)
         weir__stream_end(stream, error, false);
-}
-
-static bool is_settled(const struct weir_stream *stream)
-{
-    return stream->closing && stream->shut_done && stream->input_ended &&
-           stream->socket.pins == 0 && (stream->write_count == 0 || stream->drop_writes);
 }
 
 /* How long the peer of a transport that failed may take to hear why and to close. */
@@ -452,6 +460,13 @@ void weir_stream_close(struct weir_stream *stream, uint64_t deadline_ms)
     else if (stream->close_reason != 0 && weir_timer_is_started(&stream->deadline_timer))
         /* Behind a failure the owner may not want to wait for as long. */
         shorten_closing(stream, deadline_ms);
+}
+
+void weir_stream_leave(struct weir_stream *stream, uint64_t deadline_ms)
+{
+    stream->leaving = true;
+    weir_stream_close(stream, deadline_ms);
+    weir__stream_defer(stream);
 }
 
 void weir_stream_abort(struct weir_stream *stream, int reason)

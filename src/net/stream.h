@@ -39,11 +39,18 @@ struct weir__pinned {
     struct weir__pin pin;
     struct weir_stream *stream;
     struct weir__route *route;
-    uint64_t bytes; /* of the policy's count */
+    uint64_t bytes;    /* of the policy's count */
+    uint64_t wire_end; /* just past what the send took */
     uint8_t write_count, held_count;
     struct weir__write *writes[WEIR__PINNED_WRITES_MAX];
     void *held[WEIR__TRANSPORT_PARTS_MAX]; /* the transport's */
 };
+
+/*
+ * What the kernel takes of an accepted stream beyond what it has sent, at first: a response of 128 KB goes in one
+ * call, and a peer that reads nothing makes the kernel hold that much and not its buffer, of up to 4 MiB.
+ */
+#define WEIR__UNSENT_BYTES_MAX (128u << 10)
 
 struct weir_stream {
     struct weir__socket socket;
@@ -93,6 +100,9 @@ struct weir_stream {
     uint64_t unstamped_end;           /* wire offset: a send up to here had no stamp */
     uint8_t quick_answers;            /* in a row, up to a bound: see stream_send.c */
 
+    bool unsent_bounded;           /* WEIR__UNSENT_BYTES_MAX holds */
+    uint64_t pace_ns, pace_offset; /* when how many of the wire's bytes were taken; 0 = not yet */
+
     uint64_t arrived_ns;              /* of what is being received, for a transport */
     struct weir_timer deadline_timer; /* of closing, or of a transport's beginning */
     struct weir__held_input *held_first, **held_end;
@@ -111,6 +121,7 @@ struct weir_stream {
     bool shut_wanted; /* FIN once the queue is empty */
     bool shut_done;
     bool closing;     /* by the owner, in good order; or by the transport's failure */
+    bool leaving;     /* ... without the peer's own end */
     bool lingering;   /* behind input that is lost */
     bool drop_writes; /* ... with what is queued left unsent */
     bool dying;       /* see above */
@@ -140,8 +151,6 @@ void weir__stream_settle(struct weir_stream *stream);
 
 /* ---- stream_pin.c ---- */
 
-/* The one of all streams of the loop; made when first asked for. NULL when memory is out. */
-struct weir__send_policy *weir__loop_send_policy(struct weir_loop *loop);
 /*
  * How to send `bytes` from memory, as far as their number and the stream decide; a WEIR_SEND_BECAUSE_* of copy or
  * of zero copy.

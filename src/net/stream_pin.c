@@ -27,12 +27,15 @@ static struct weir__pool *pinned_pool(struct weir_stream *stream)
     return weir__loop_pool(stream->loop, WEIR__LOOP_POOL_PINNED, sizeof(struct weir__pinned));
 }
 
-/* Two calls once for a connection, and only for one that has much to send. */
+/* Three calls once for a connection, and only for one that has much to send. How far the peer is the handshake told. */
 static void find_route(struct weir_stream *stream)
 {
     struct weir__engine *engine = stream->engine;
     struct weir_address local, peer;
+    struct weir__socket_info info;
 
+    if (engine->ops->socket_info(engine, &stream->socket, &info) == 0)
+        stream->rtt_us = info.rtt_us;
     if (engine->ops->socket_local(engine, &stream->socket, &local) == 0 &&
         engine->ops->socket_peer(engine, &stream->socket, &peer) == 0)
         stream->route = weir__send_policy_route(stream->policy, &local, &peer);
@@ -54,6 +57,7 @@ enum weir_send_reason weir__stream_memory_reason(struct weir_stream *stream, uin
     if (answer.needs_route) {
         find_route(stream);
         question.route = stream->route;
+        question.rtt_us = stream->rtt_us;
         answer = weir__send_policy_ask(stream->policy, &question);
     }
     return answer.reason;
@@ -82,6 +86,20 @@ static unsigned way_of(enum weir__pin_result result)
     return 0;
 }
 
+/*
+ * What a reset discards on this host is told of as used, too. A route that is known to pay is not asked about again:
+ * one that copies shows soon enough.
+ */
+static bool has_arrived(const struct weir__pinned *pinned)
+{
+    struct weir_delivery_info info;
+
+    if (!pinned->route || pinned->route->pays)
+        return true;
+    return weir_stream_delivery_info(pinned->stream, &info) == 0 &&
+           info.wire_bytes_acked >= pinned->wire_end;
+}
+
 static void on_released(struct weir__pin *pin, enum weir__pin_result result)
 {
     struct weir__pinned *pinned = WEIR__CONTAINER(pin, struct weir__pinned, pin);
@@ -89,6 +107,7 @@ static void on_released(struct weir__pin *pin, enum weir__pin_result result)
 
     assert(stream->send_pinned != pinned);
     weir__send_policy_released(stream->policy, pinned->route, pinned->bytes, result,
+                               result != WEIR__PIN_USED || has_arrived(pinned),
                                weir_loop_now_ns(stream->loop));
     count(pinned, 0);
     if (pinned->held_count > 0)
@@ -201,6 +220,7 @@ void weir__stream_pin_taken(struct weir_stream *stream, uint64_t bytes)
     if (!pinned)
         return;
     stream->send_pinned = NULL;
+    pinned->wire_end = stream->ledger.accepted;
     drop_untaken(stream, pinned);
     count(pinned, bytes);
 }

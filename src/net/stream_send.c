@@ -12,6 +12,10 @@
 /* A send that met ENOBUFS or ENOMEM is tried again after this; nothing would wake it otherwise. */
 #define SEND_RETRY_MS 10
 
+/* A peer that takes so much in so short a time is fast: see note_pace. */
+#define FAST_BYTES (1u << 20)
+#define FAST_NS    UINT64_C(1000000000)
+
 _Static_assert(WEIR__TRANSPORT_PARTS_MAX >= WEIR_WRITE_PARTS_MAX, "one array for either");
 
 static struct weir__pool *batch_pool(struct weir_stream *stream)
@@ -138,15 +142,47 @@ static void take_made(struct weir_stream *stream, uint64_t bytes, uint64_t taken
     }
 }
 
+/*
+ * Memory was taken before the engine came back with the word, so the round's time is later, and as near. A file is
+ * perhaps taken piece by piece while the round goes on.
+ */
+static uint64_t taken_time(struct weir_stream *stream)
+{
+    return stream->send_op.kind == WEIR__OP_SEND_FILE ? stream->engine->ops->now_ns(stream->engine)
+                                                      : weir_loop_now_ns(stream->loop);
+}
+
+/*
+ * A peer that takes a lot at once gets the kernel's whole buffer: to fill it in small portions costs a wake-up for
+ * each, twice the processor time over loopback. One that is slow never gets there.
+ */
+static void note_pace(struct weir_stream *stream, uint64_t taken_ns)
+{
+    uint64_t offset = stream->ledger.accepted;
+
+    if (stream->pace_ns == 0)
+        stream->pace_ns = taken_ns;
+    if (offset - stream->pace_offset < FAST_BYTES)
+        return;
+    if (taken_ns - stream->pace_ns < FAST_NS) {
+        stream->engine->ops->socket_unsent_max(stream->engine, &stream->socket, 0);
+        stream->unsent_bounded = false;
+    }
+    stream->pace_ns = taken_ns;
+    stream->pace_offset = offset;
+}
+
 static void take_sent_bytes(struct weir_stream *stream, uint64_t bytes)
 {
-    uint64_t taken_ns = stream->engine->ops->now_ns(stream->engine);
+    uint64_t taken_ns = taken_time(stream);
 
     weir__send_policy_sent(stream->policy, stream->send_reason, bytes);
     if (stream->send_made)
         take_made(stream, bytes, taken_ns);
     else
         take_passed(stream, bytes, taken_ns);
+    if (stream->unsent_bounded)
+        note_pace(stream, taken_ns);
     weir__stream_tell_progress(stream);
 }
 
@@ -314,7 +350,7 @@ static void submit_file(struct weir_stream *stream, const struct weir__send_plan
     op->send_file.file = plan->file;
     op->send_file.offset = plan->file_offset;
     op->send_file.length = plan->length;
-    op->send_file.piece = WEIR__SEND_FILE_PIECE_BYTES;
+    op->send_file.piece = weir__send_policy_piece(stream->policy);
 }
 
 /* What is queued, as the kernel is to have it. */

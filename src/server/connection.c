@@ -136,7 +136,10 @@ static void close_connection(struct weir__connection *connection)
         return;
     connection->closing = true;
     weir_timer_stop(&connection->timer);
-    weir_stream_close(connection->stream, WEIR__CONNECTION_LINGER_MS);
+    if (connection->peer_done)
+        weir_stream_leave(connection->stream, WEIR__CONNECTION_LINGER_MS);
+    else
+        weir_stream_close(connection->stream, WEIR__CONNECTION_LINGER_MS);
 }
 
 void weir__connection_abort(struct weir__connection *connection)
@@ -343,6 +346,7 @@ static void respond(struct weir__connection *connection, const struct weir__requ
         return;
     }
     weir__site_respond(connection->service->site, request, &now, &transaction->response);
+    connection->peer_done = !request->keep_alive && request->framing == WEIR__FRAMING_NONE;
     connection->in_body = keep_alive && request->framing != WEIR__FRAMING_NONE;
     if (connection->in_body) {
         weir__h1_body_init(&connection->body, request);
@@ -419,8 +423,10 @@ static size_t consume(struct weir__connection *connection, const char *data, siz
         const char *rest = data + consumed;
         size_t used;
 
-        if (connection->last || weir_stream_is_closing(connection->stream))
+        if (connection->last || weir_stream_is_closing(connection->stream)) {
+            connection->peer_done = false;
             return length;
+        }
         if (connection->in_body) {
             used = read_body(connection, rest, length - consumed);
         } else if (is_full(connection)) {
@@ -518,8 +524,10 @@ static void on_data(struct weir_stream *stream, const uint8_t *data, size_t leng
     bool was_idle = is_idle(connection);
     bool was_in_body = connection->in_body;
 
-    if (connection->closing || connection->last)
+    if (connection->closing || connection->last) {
+        connection->peer_done = false;
         return;
+    }
     process_input(connection, (const char *)data, length, arrived_ns);
     if (connection->service->draining)
         weir__connection_drain(connection); /* a body has ended, and with it what there was to do */
@@ -609,7 +617,8 @@ int weir__connection_start(struct weir__service *service, struct weir_stream *st
     service->connection_count++;
     service->waiting_count += connection->waiting;
     weir_timer_init(&connection->timer, service->loop, on_timer, connection);
-    if (weir_stream_peer(stream, &peer) != 0)
+    /* Who it is matters to the log alone. */
+    if (!service->log || weir_stream_peer(stream, &peer) != 0)
         peer.length = 0;
     weir_address_format(&peer, connection->peer);
     weir_stream_set_handler(stream, &handler, connection);

@@ -57,6 +57,7 @@ struct weir__connection {
     bool blocked;     /* read_stop, because of one of the bounds above */
     bool last;        /* no request after the ones in the works: input is discarded */
     bool input_ended; /* the peer's FIN */
+    bool peer_done;   /* its last request says that it sends nothing more (RFC 9112 section 9.6) */
     bool closing;
 
     struct weir_timer timer;

@@ -5,6 +5,7 @@
 /* One send with zero copy over loopback, by a loop and streams as a server has them. */
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include <weir/stream.h>
 
@@ -19,8 +20,9 @@ enum weir__trial_outcome {
 };
 
 struct weir__trial {
-    char engine[16]; /* of --engine auto; "" = none works */
-    bool zerocopy;   /* it has that */
+    char engine[16];         /* of --engine auto; "" = none works */
+    bool zerocopy;           /* it has that */
+    size_t file_piece_bytes; /* of a file, for one call; 0 = no bound */
     enum weir__trial_outcome outcome;
 };
 

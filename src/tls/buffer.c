@@ -61,7 +61,10 @@ void weir__tls_buffers_dispose(struct weir__tls_buffers *buffers)
 
 void weir__tls_buffers_register(struct weir__tls_buffers *buffers, struct weir__engine *engine)
 {
-    const size_t bytes = sizeof(struct weir__tls_buffer) * WEIR__TLS_BUFFERS_REGISTERED;
+    /* Of whole pages, as aligned_alloc(3) has it. */
+    const size_t bytes =
+        (sizeof(struct weir__tls_buffer) * WEIR__TLS_BUFFERS_REGISTERED + PAGE_BYTES - 1) /
+        PAGE_BYTES * PAGE_BYTES;
 
     if (buffers->registered || buffers->refused)
         return;

@@ -11,8 +11,8 @@
 
 /* HkdfLabel: a length of 2 bytes, the label and the context, each with a length of 1 before it. */
 #define LABEL_PREFIX "tls13 "
-#define LABEL_MAX    32
-#define INFO_MAX     (2 + 1 + LABEL_MAX + 1)
+#define LABEL_MAX    (sizeof(LABEL_PREFIX) - 1 + WEIR__TLS_LABEL_MAX)
+#define INFO_MAX     (2 + 1 + LABEL_MAX + 1 + WEIR__TLS_HASH_MAX)
 
 /* Two keys and two nonce masks. */
 #define KEY_BLOCK_MAX (2 * WEIR__TLS_KEY_MAX + 2 * WEIR__TLS_NONCE)
@@ -22,27 +22,34 @@ size_t weir__tls_hash_bytes(enum weir__tls_hash hash)
     return hash == WEIR__TLS_SHA384 ? 48 : 32;
 }
 
+static uint8_t *put(uint8_t *end, const void *bytes, size_t length)
+{
+    if (length > 0)
+        memcpy(end, bytes, length);
+    return end + length;
+}
+
 /* Returns the length of the HkdfLabel (RFC 8446 section 7.1) at `info`. */
-static size_t info_make(const char *label, size_t length, uint8_t info[INFO_MAX])
+static size_t info_make(const struct weir__tls_label *label, size_t length, uint8_t info[INFO_MAX])
 {
     size_t prefix_length = strlen(LABEL_PREFIX);
-    size_t label_length = strlen(label);
     uint8_t *end = info;
 
-    assert(prefix_length + label_length <= LABEL_MAX);
+    assert(label->length <= WEIR__TLS_LABEL_MAX);
+    assert(label->context_length <= WEIR__TLS_HASH_MAX);
     *end++ = 0; /* at most 2 hashes, 96 bytes */
     *end++ = (uint8_t)length;
-    *end++ = (uint8_t)(prefix_length + label_length);
-    memcpy(end, LABEL_PREFIX, prefix_length);
-    end += prefix_length;
-    memcpy(end, label, label_length);
-    end += label_length;
-    *end++ = 0; /* no context */
+    *end++ = (uint8_t)(prefix_length + label->length);
+    end = put(end, LABEL_PREFIX, prefix_length);
+    end = put(end, label->text, label->length);
+    *end++ = (uint8_t)label->context_length;
+    end = put(end, label->context, label->context_length);
     return (size_t)(end - info);
 }
 
-int weir__tls_expand_label(const struct weir__tls_vendor *vendor, enum weir__tls_hash hash,
-                           const uint8_t *secret, const char *label, uint8_t *out, size_t length)
+int weir__tls_expand(const struct weir__tls_vendor *vendor, enum weir__tls_hash hash,
+                     const uint8_t *secret, const struct weir__tls_label *label, uint8_t *out,
+                     size_t length)
 {
     size_t hash_bytes = weir__tls_hash_bytes(hash);
     uint8_t block[WEIR__TLS_HASH_MAX];
@@ -67,6 +74,14 @@ int weir__tls_expand_label(const struct weir__tls_vendor *vendor, enum weir__tls
     weir__tls_wipe(block, sizeof(block));
     weir__tls_wipe(message, sizeof(message));
     return error ? WEIR_EIO : 0;
+}
+
+int weir__tls_expand_label(const struct weir__tls_vendor *vendor, enum weir__tls_hash hash,
+                           const uint8_t *secret, const char *label, uint8_t *out, size_t length)
+{
+    const struct weir__tls_label plain = {.text = label, .length = strlen(label)};
+
+    return weir__tls_expand(vendor, hash, secret, &plain, out, length);
 }
 
 int weir__tls_secret_derive(const struct weir__tls_vendor *vendor, enum weir__tls_hash hash,

@@ -8,10 +8,20 @@
 
 size_t weir__tls_hash_bytes(enum weir__tls_hash hash);
 
-/*
- * HKDF-Expand-Label with an empty context, as all uses of Weir have it; `label` without "tls13 ".
- * At most 2 hashes of output. Returns 0 or WEIR_EIO.
- */
+/* What HKDF-Expand-Label is told (RFC 8446 section 7.1), without "tls13 ". */
+struct weir__tls_label {
+    const char *text;
+    size_t length; /* at most WEIR__TLS_LABEL_MAX */
+    const uint8_t *context;
+    size_t context_length; /* at most WEIR__TLS_HASH_MAX */
+};
+#define WEIR__TLS_LABEL_MAX 26 /* 32 with "tls13 "; the longest of TLS has 12 */
+
+/* HKDF-Expand-Label. At most 2 hashes of output. Returns 0 or WEIR_EIO. */
+int weir__tls_expand(const struct weir__tls_vendor *vendor, enum weir__tls_hash hash,
+                     const uint8_t *secret, const struct weir__tls_label *label, uint8_t *out,
+                     size_t length);
+/* The same with an empty context, as most have it. */
 int weir__tls_expand_label(const struct weir__tls_vendor *vendor, enum weir__tls_hash hash,
                            const uint8_t *secret, const char *label, uint8_t *out, size_t length);
 

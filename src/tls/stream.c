@@ -102,11 +102,13 @@ static const struct weir__tls_events events = {
 /*
  * The kernel takes over what is received once it has what is sent, where a record ends: what user space
  * has read of the next one is lost to the kernel. A client waits for the first data, since the library is
- * still needed for the tickets that come before it.
+ * still needed for the tickets that come before it. Who closes has dropped what came since, unopened.
  */
 static bool can_switch_rx(const struct weir__tls_stream *tls)
 {
-    return tls->wants_kernel_rx && tls->base.stream->socket.tls_tx &&
+    const struct weir_stream *stream = tls->base.stream;
+
+    return tls->wants_kernel_rx && stream->socket.tls_tx && !stream->closing &&
            weir__tls_session_rx_is_free(&tls->session);
 }
 

@@ -171,6 +171,16 @@ class Servers(unittest.TestCase):
             self.skipTest(lacking)
         self.check_limit("io_uring", ("send", "sendfile", "submit", "zerocopy", "encrypt"))
 
+    def test_the_lean_client_checks_and_counts(self) -> None:
+        client = servers.build(self.folder, "load", [])
+        for target in ("1kb", "128kb"):
+            with servers.start_limit(self.folder, self.site, target, "epoll", "send", 0) as server:
+                for pipelined in (1, 16):
+                    run = server.load_lean(client, target, 5, 1000, pipelined)
+                    self.assertGreater(run.requests_s, 0)
+                with self.assertRaisesRegex(harness.BenchError, "a body of another length"):
+                    server.load_lean(client, {"1kb": "128kb", "128kb": "1kb"}[target], 5, 1000)
+
     def test_trafficserver_serves_from_its_cache(self) -> None:
         try:
             server = trafficserver.start(self.folder, self.site)

@@ -22,6 +22,7 @@ from support import Connection, Server, wait_for
 
 HUGE_BYTES = 64 * 1024 * 1024
 LARGE_BYTES = 1_500_000
+OWED_BYTES = 150_000  # the kernel takes it though the client does not
 SMALL = b"hello\n"
 # A timeout may come that much late, or early by the grain of a timer.
 LATE_SECONDS = 1.0
@@ -40,6 +41,7 @@ class LimitsTest(unittest.TestCase):
         (cls.root / "small").write_bytes(SMALL)
         support.sparse_file(cls.root / "huge", HUGE_BYTES)
         support.sparse_file(cls.root / "large", LARGE_BYTES)
+        support.sparse_file(cls.root / "owed", OWED_BYTES)
 
     def serve(self, *options: str) -> Server:
         server = Server(self.root, *options, engine=self.engine)
@@ -204,12 +206,12 @@ class LimitsTest(unittest.TestCase):
         # Without delivery a response is over when the kernel has it, long before the client does.
         server = self.serve("--delivery", "off", "--min-rate", "100000", "--send-timeout", "1")
         with server.connect(receive_bytes=65536) as client:
-            client.request("/large")
-            server.log_of("/large")
+            client.request("/owed")
+            server.log_of("/owed")
             client.request("/huge")
             began = time.monotonic()
             while time.monotonic() - began < 2.5:
-                self.assertTrue(client.receive_some(50_000))
+                self.assertTrue(client.receive_some(12_500))
                 time.sleep(0.1)
             client.reset()
         self.assertEqual(server.log_of("/huge")["outcome"], "reset")
@@ -296,6 +298,37 @@ class LimitsTest(unittest.TestCase):
                 client.channel.close()
             self.assertEqual(server.wait(), 0)
 
+    @staticmethod
+    def unacknowledged(server: Server) -> int:
+        """Bytes that the kernel holds for the server's one connection (tx_queue in proc(5))."""
+        for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            fields = line.split()
+            if int(fields[1].split(":")[1], 16) == server.port and fields[3] == "01":
+                return int(fields[4].split(":")[0], 16)
+        raise AssertionError("no connection")
+
+    def held(self, server: Server) -> int:
+        """What it holds in the end, when neither side gets any further."""
+        before = -1
+        while (now := self.unacknowledged(server)) != before:
+            before = now
+            time.sleep(0.3 * support.PATIENCE)
+        return now
+
+    def test_the_kernel_holds_little_for_who_reads_nothing(self) -> None:
+        server = self.serve()
+        with server.connect(receive_bytes=16384) as client:
+            client.request("/huge")
+            client.head()
+            # The bound, and one packet of loopback's.
+            self.assertLess(self.held(server), (128 + 64) * 1024)
+        with server.connect() as client:
+            client.request("/huge")
+            client.head()
+            client.take(24 * 1024 * 1024)
+            if not support.SLOW:  # one that is fast fills the whole buffer
+                self.assertGreater(self.held(server), 256 * 1024)
+
     def test_slow_readers_do_not_slow_the_others(self) -> None:
         server = self.serve()
         slow = []
@@ -322,23 +355,46 @@ class LimitsTest(unittest.TestCase):
 
     def test_nothing_is_left_of_connections(self) -> None:
         server = self.serve()
-        descriptors = pathlib.Path(f"/proc/{server.process.pid}/fd")
-
-        def socket_count() -> int:
-            links = []
-            for link in descriptors.iterdir():
-                with contextlib.suppress(FileNotFoundError):
-                    links.append(os.readlink(link))
-            return sum(link.startswith("socket:") for link in links)
-
-        before = socket_count()
+        before = self.socket_count(server)
         for i in range(200):
             client = server.connect(receive_bytes=8192)
             client.request(("/huge", "/small", "/missing")[i % 3])
             if i % 2:
                 client.head()
             client.reset() if i % 5 else client.channel.close()
-        wait_for("all to be closed", lambda: socket_count() == before)
+        wait_for("all to be closed", lambda: self.socket_count(server) == before)
+
+    @staticmethod
+    def socket_count(server: Server) -> int:
+        links = []
+        for link in pathlib.Path(f"/proc/{server.process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                links.append(os.readlink(link))
+        return sum(link.startswith("socket:") for link in links)
+
+    def test_who_asks_for_the_close_is_not_waited_for(self) -> None:
+        for delivery in ("on", "off"):
+            server = self.serve("--delivery", delivery)
+            before = self.socket_count(server)
+            clients = [server.connect() for _ in range(50)]
+            begin = time.monotonic()
+            for client in clients:
+                client.get("/small", Connection="close")
+                self.assertTrue(client.ended())
+            wait_for("the server to close", lambda s=server: self.socket_count(s) == before)
+            # Else each would wait for its client's end as long as it may: two seconds.
+            self.assertLess(time.monotonic() - begin, 1.5 * support.PATIENCE)
+            for client in clients:
+                client.channel.close()
+
+    def test_more_than_the_last_request_costs_nobody_the_response(self) -> None:
+        server = self.serve()
+        for _ in range(20):
+            with server.connect() as client:
+                head = "GET /small HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n"
+                client.send(head + "x" * 5000)
+                self.assertEqual(client.response().status, 200)
+                self.assertTrue(client.ended())
 
     def test_slow_senders_do_not_slow_the_others(self) -> None:
         server = self.serve()

@@ -11,6 +11,7 @@ import shutil
 import ssl
 import subprocess
 import time
+import unittest.mock
 from typing import Any
 
 import support
@@ -60,7 +61,7 @@ class TransferTest(tls_support.Case):
         self.assertEqual(entry["outcome"], "delivered")
         self.assertIn(entry["delivered_by"], ("tx_ack", "tcp_info"))
         if entry["ktls"] == "none":
-            self.assertEqual(entry["send"], "copy")
+            self.assertIn(entry["send"], tls_support.SENT_FROM_MEMORY)
             self.assertFalse(tls_support.KTLS_REQUIRED, "the kernel was to do it")
         elif entry["body_bytes"] > 16 * KB:
             self.assertEqual(entry["send"], "file")
@@ -224,7 +225,8 @@ class HotFilesTest(tls_support.Case):
                 for _ in range(3):
                     self.assertEqual(client.get(f"/{name}").body, new, name)
         for entry in server.log((self.PIPELINE + 4) * len(self.CHANGES)):
-            self.assertEqual((entry["outcome"], entry["send"]), ("delivered", "copy"))
+            self.assertEqual(entry["outcome"], "delivered")
+            self.assertIn(entry["send"], tls_support.SENT_FROM_MEMORY)
 
 
 @tls_support.each_library
@@ -562,6 +564,54 @@ class HandshakeTest(tls_support.Case):
     def serve_with_copy(self, served: pathlib.Path, source: pathlib.Path) -> TlsServer:
         self.copy(source, served)
         return self.serve_bare(*pair(served), "--threads", "2")
+
+
+OPENSSL_CONFIG = """openssl_conf = all
+[all]
+providers = providers
+alg_section = algorithms
+[providers]
+default = default_provider
+[default_provider]
+activate = 1
+[algorithms]
+default_properties = {}
+"""
+
+
+class OpensslConfigTest(tls_support.Case):
+    """OpenSSL's configuration file is heeded, although Weir brings a provider of its own."""
+
+    abstract = False
+
+    def setUp(self) -> None:
+        self.engine, self.vendor = tls_support.one_engine(), "openssl"
+        if self.vendor not in tls_support.chosen_libraries():
+            self.skipTest("weir was built without OpenSSL")
+
+    def configure(self, properties: str) -> None:
+        """What Weir's OpenSSL is to demand of everything."""
+        file = self.authority.folder / "openssl.cnf"
+        file.write_text(OPENSSL_CONFIG.format(properties))
+        environment = unittest.mock.patch.dict(os.environ, {"OPENSSL_CONF": str(file)})
+        environment.start()
+        self.addCleanup(environment.stop)
+
+    def test_a_demand_that_rules_the_provider_out(self) -> None:
+        client = self.authority.client()
+        self.configure("provider=default")
+        server = self.serve()
+        for version in self.versions():
+            client.minimum_version = client.maximum_version = version
+            with server.connect_tls(client) as connection:
+                self.assert_serves(connection)
+
+    def test_a_demand_that_nothing_meets(self) -> None:
+        self.configure("provider=nobody")
+        options = ["--listen-tls", "127.0.0.1:0", "--tls", self.vendor, *pair(self.certificate)]
+        ended = support.weir_run("serve", str(self.root), *options)
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn("this OpenSSL does not have what TLS needs", ended.stderr)
 
 
 if __name__ == "__main__":

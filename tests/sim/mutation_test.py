@@ -18,7 +18,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 CC = os.environ.get("CC", "cc")
 FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-DWEIR_PORTABLE", "-O1", "-w", "-Iinclude", "-Isrc", "-Itests"]
 SOURCES = ["src/core/*.c", "src/net/*.c", "src/engine/loop.c", "src/engine/poll.c",
-           "src/engine/readiness.c", "src/engine/socket_posix.c", "src/engine/socket.c",
+           "src/engine/readiness.c", "src/engine/readiness_pin.c", "src/engine/socket_posix.c", "src/engine/socket.c",
            "src/engine/sim.c", "src/engine/sim_*.c", "src/tls/*.c", "src/tls/vendor/shared.c",
            "tests/support/sim_*.c", "tests/support/tls_toy*.c", "tests/sim/stream_sim_test.c"]
 SEEDS = 1500
@@ -163,6 +163,7 @@ MUTANTS = [
     ("what was pinned is not counted down", PIN, "    count(pinned, 0);", ";"),
     ("memory that is pinned has no bound", POLICY,
      "if (pinned > max || question->bytes > max - pinned)", "if (0)"),
+    ("how far a peer is is not asked", PIN, "question.rtt_us = stream->rtt_us;", ";"),
     ("a notice wakes no stream that closes", PIN,
      "if (stream->closing || stream->dying)\n        weir__stream_defer(stream);", ";"),
     ("a stream ends while memory is pinned", STREAM, "if (stream->socket.pins > 0) {", "if (0) {"),

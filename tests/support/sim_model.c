@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "net/offset_map.h"
+#include "net/send_policy.h"
 #include "net/transport.h"
 #include "support/sim_tls.h"
 
@@ -261,6 +262,7 @@ static unsigned pinned_ways(const struct record *record, bool *exact)
 static void check_ways(const struct record *record, const struct weir_write_event *event)
 {
     const struct end *end = record->end;
+    struct weir_delivery_info info;
     unsigned pins = WEIR_SEND_COPY | WEIR_SEND_ZEROCOPY | WEIR_SEND_COPIED;
     bool released = event->stage >= WEIR_STAGE_FAILED || (record->told & WEIR_STAGE_RELEASED);
     uint64_t memory_bytes = record->to - record->from - record->file_bytes;
@@ -271,6 +273,10 @@ static void check_ways(const struct record *record, const struct weir_write_even
     expect(world.zerocopy != WEIR_ZEROCOPY_OFF ||
                !(event->ways & (WEIR_SEND_ZEROCOPY | WEIR_SEND_COPIED)),
            "e%u: zero copy, which is off", end->number);
+    if (world.zerocopy == WEIR_ZEROCOPY_AUTO && weir_stream_delivery_info(end->stream, &info) == 0)
+        expect(info.rtt_us <= WEIR__ZEROCOPY_RTT_MAX_US ||
+                   !(event->ways & (WEIR_SEND_ZEROCOPY | WEIR_SEND_COPIED)),
+               "e%u: zero copy over %u us", end->number, info.rtt_us);
     if (end->kernel_tx)
         return;
     expect(!(event->ways & WEIR_SEND_KERNEL_TLS), "e%u: by the kernel's TLS", end->number);

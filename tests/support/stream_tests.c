@@ -262,6 +262,22 @@ static void close_does_not_wait_for_ever_for_the_peer(struct stream_fixture *f)
     assert_int_equal(f->client.closes, 0);
 }
 
+static void leave_waits_for_deliveries_alone(struct stream_fixture *f)
+{
+    struct send send;
+
+    fixture_connect(f);
+    assert_int_equal(fixture_write(&f->server, &send, stream_pattern, sizeof(stream_pattern)), 0);
+    weir_stream_leave(f->server.stream, 0);
+    assert_true(weir_stream_is_closing(f->server.stream));
+    fixture_await(f, &f->server.closes, 1);
+    assert_int_equal(f->server.reason, 0);
+    assert_int_equal(send.told, ALL_STAGES);
+    fixture_await(f, &f->client.ends, 1);
+    assert_int_equal(f->client.length, sizeof(stream_pattern));
+    assert_int_equal(f->client.closes, 0);
+}
+
 static void close_fails_what_nobody_takes_by_the_deadline(struct stream_fixture *f)
 {
     static struct send sends[8];
@@ -523,6 +539,7 @@ const struct stream_test stream_tests[] = {
     {.name = "close sends what is queued and waits", .run = close_sends_what_is_queued_and_waits},
     {.name = "close does not wait for ever for the peer",
      .run = close_does_not_wait_for_ever_for_the_peer},
+    {.name = "leave waits for deliveries alone", .run = leave_waits_for_deliveries_alone},
     {.name = "close fails what nobody takes by the deadline",
      .run = close_fails_what_nobody_takes_by_the_deadline},
     {.name = "abort tells every write", .run = abort_tells_every_write},

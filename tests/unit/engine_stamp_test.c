@@ -221,7 +221,8 @@ static void stamps_many_outstanding(struct engine_fixture *f)
                      0);
     for (int i = 0; i < SENDS; i++) {
         assert_int_equal(weir__socket_send(&s.pair.client, &part, 1, WEIR__SEND_STAMP, 0), LENGTH);
-        assert_int_equal(weir__socket_receive(&s.pair.server, bytes, LENGTH, &completion), LENGTH);
+        assert_int_equal(
+            weir__socket_receive(f->engine, &s.pair.server, bytes, LENGTH, &completion), LENGTH);
     }
     /* Its FIN carries the acknowledgement of all. */
     assert_int_equal(f->ops->socket_shutdown(f->engine, &s.pair.server), 0);

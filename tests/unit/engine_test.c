@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The rules of engine/engine.h, on every engine. Files, stamps and counts: engine_stamp_test.c. */
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -191,6 +193,47 @@ static void cancel_in_the_callback(struct record *record, const struct weir__com
 {
     if (completion->more && record->more_count == 1)
         record_cancel(record);
+}
+
+static unsigned tcp_option(const struct weir__socket *socket, int option)
+{
+    unsigned value = 0;
+    socklen_t length = sizeof(value);
+
+    assert_int_equal(getsockopt(socket->handle, IPPROTO_TCP, option, &value, &length), 0);
+    return value;
+}
+
+/* The listener's options are its connections', which need no call for them; the bound of one can be lifted. */
+static void accepted_sockets_inherit(struct engine_fixture *f)
+{
+    const struct weir__listen_options options = {
+        .backlog = 8, .no_delay = true, .unsent_bytes_max = 100000};
+    struct weir__socket listener = {.handle = -1}, client = {.handle = -1}, server = {.handle = -1};
+    struct record accept, connect;
+    struct weir_address address = {.length = sizeof(struct sockaddr_in)};
+
+    address.socket.ipv4.sin_family = AF_INET;
+    address.socket.ipv4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(f->ops->socket_listen(f->engine, &listener, &address, &options), 0);
+    assert_int_equal(f->ops->socket_local(f->engine, &listener, &address), 0);
+    assert_int_equal(f->ops->socket_open(f->engine, &client, AF_INET), 0);
+    record_init(&accept, f, WEIR__OP_ACCEPT, &listener);
+    record_init(&connect, f, WEIR__OP_CONNECT, &client);
+    connect.op.connect.address = &address;
+    record_submit(&accept);
+    record_submit(&connect);
+    assert_int_equal(record_finish(&connect), 0);
+    wait_until(f, &accept.handle_count, 1);
+    f->ops->socket_adopt(f->engine, &server, accept.handles[0]);
+    assert_int_equal(tcp_option(&server, TCP_NODELAY), 1);
+    assert_int_equal(tcp_option(&server, TCP_NOTSENT_LOWAT), 100000);
+    f->ops->socket_unsent_max(f->engine, &server, 0);
+    assert_int_equal(tcp_option(&server, TCP_NOTSENT_LOWAT), UINT32_MAX);
+    record_cancel_and_finish(&accept);
+    f->ops->socket_close(f->engine, &server);
+    f->ops->socket_close(f->engine, &client);
+    f->ops->socket_close(f->engine, &listener);
 }
 
 /* Two peers wait; the one that has not been accepted when the callback cancels may stay in the backlog. */
@@ -805,6 +848,7 @@ static const struct engine_test tests[] = {
     {.name = "listen twice at a shared port", .run = listen_twice_at_a_shared_port},
     {.name = "listen at a strange address", .run = listen_at_a_strange_address, .kernel = true},
     {.name = "accept many", .run = accept_many},
+    {.name = "accepted sockets inherit", .run = accepted_sockets_inherit, .kernel = true},
     {.name = "cancel accept in its callback", .run = cancel_accept_in_its_callback},
     {.name = "accept without descriptors", .run = accept_without_descriptors, .kernel = true},
     {.name = "bytes arrive in order", .run = bytes_arrive_in_order},

@@ -813,6 +813,76 @@ static void test_send_file(void **context)
     ops->close(engine);
 }
 
+static enum weir__pin_result pin_result;
+static unsigned pins_released;
+
+static void on_released(struct weir__pin *pin, enum weir__pin_result result)
+{
+    (void)pin;
+    pin_result = result;
+    pins_released++;
+}
+
+/* One send of two parts in registered memory, on an engine with fewer features than the kernel has. */
+static void send_without(const struct weir__io_uring_features *features, int registered,
+                         enum weir__pin_result expected)
+{
+    enum { PART = 3000 };
+    const struct weir__engine_options options = {.receive_bytes = 4096, .receive_buffers = 16};
+    static uint8_t bytes[2 * PART], got[2 * PART];
+    struct weir__pin pin = {.released = on_released};
+    struct weir__socket ours;
+    struct record record = {.last = 0};
+    uint8_t *memory = aligned_alloc(4096, 8192);
+    struct iovec parts[] = {{memory, PART}, {memory + PART, PART}};
+    int peer;
+
+    assert_non_null(memory);
+    for (unsigned i = 0; i < 2 * PART; i++)
+        memory[i] = bytes[i] = (uint8_t)(i * 7);
+    pins_released = 0;
+    assert_int_equal(weir__io_uring_open_with(&engine, &options, features), 0);
+    assert_int_equal(ops->can_zerocopy(engine), features->zerocopy);
+    assert_int_equal(ops->memory_register(engine, memory, 8192), registered);
+    pair_make(&ours, &peer);
+    record.op.send.parts = parts;
+    record.op.send.part_count = 2;
+    record.op.send.pin = &pin;
+    start(&record, &ours, WEIR__OP_SEND);
+    until_final(&record);
+    assert_int_equal(record.last, 2 * PART);
+    assert_int_equal(recv(peer, got, sizeof(got), MSG_WAITALL), 2 * PART);
+    assert_memory_equal(got, bytes, sizeof(got));
+    for (int i = 0; i < ROUNDS_MAX && !pins_released; i++)
+        turn();
+    assert_int_equal(pins_released, 1);
+    assert_int_equal(pin_result, expected);
+    if (registered == 0)
+        ops->memory_unregister(engine, memory);
+    ops->socket_close(engine, &ours);
+    close(peer);
+    ops->close(engine);
+    free(memory);
+}
+
+static void test_zero_copy_in_part(void **context)
+{
+    struct weir__io_uring_features features;
+    const char *reason;
+
+    (void)context;
+    if (weir__io_uring_probe(&features, &reason) || !features.zerocopy_fixed) {
+        printf("SKIP: io_uring: no zero copy from registered memory\n");
+        skip();
+    }
+    features.zerocopy_fixed_message = false;
+    send_without(&features, 0, WEIR__PIN_COPIED);
+    features.zerocopy_fixed = false;
+    send_without(&features, WEIR_ENOTSUP, WEIR__PIN_COPIED);
+    features.zerocopy = false;
+    send_without(&features, WEIR_ENOTSUP, WEIR__PIN_REFUSED);
+}
+
 static void *wait_and_leave(void *other)
 {
     assert_int_equal(ops->wait(other, 0), 0);
@@ -865,6 +935,7 @@ int main(void)
         cmocka_unit_test(test_many_requests),
         cmocka_unit_test(test_wake),
         cmocka_unit_test(test_send_file),
+        cmocka_unit_test(test_zero_copy_in_part),
         cmocka_unit_test(test_closed_by_another_thread),
     };
 

@@ -2,47 +2,76 @@
 #include "tls/vendor/openssl_internal.h"
 
 #include <pthread.h>
+#include <string.h>
 
+#include <openssl/conf.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/params.h>
+#include <openssl/err.h>
+#include <openssl/kdf.h>
+#include <openssl/provider.h>
 
 static struct weir__openssl library;
 static bool library_is_usable;
 
-/* OpenSSL without a method, as some builds are, has no such cipher; the others serve. */
-static EVP_MAC_CTX *hmac_template(const char *digest)
+/*
+ * The context has what the configuration file says for all (config(5)); without a word about providers
+ * there, OpenSSL's own default one serves, which ours must not drive out.
+ */
+static bool context_load(void)
 {
-    OSSL_PARAM parameters[] = {
-        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)digest, 0),
-        OSSL_PARAM_construct_end(),
-    };
-    EVP_MAC *mac = EVP_MAC_fetch(NULL, OSSL_MAC_NAME_HMAC, NULL);
-    EVP_MAC_CTX *context = mac ? EVP_MAC_CTX_new(mac) : NULL;
+    OSSL_LIB_CTX *context = OSSL_LIB_CTX_new();
+    char *file = CONF_get1_default_config_file();
 
-    EVP_MAC_free(mac);
-    if (context && EVP_MAC_CTX_set_params(context, parameters) != 1) {
-        EVP_MAC_CTX_free(context);
-        return NULL;
-    }
-    return context;
+    library.context = context;
+    if (context && file)
+        (void)OSSL_LIB_CTX_load_config(context, file);
+    OPENSSL_free(file);
+    if (!context ||
+        OSSL_PROVIDER_add_builtin(context, WEIR__OPENSSL_PROVIDER, weir__openssl_provider_init) !=
+            1 ||
+        !OSSL_PROVIDER_try_load(context, WEIR__OPENSSL_PROVIDER, 1))
+        return false;
+    /* Properties that the configuration demands may rule ours out. */
+    EVP_KDF *kdf = EVP_KDF_fetch(context, OSSL_KDF_NAME_TLS1_3_KDF, WEIR__OPENSSL_QUERY);
+    library.has_kdf = kdf && strcmp(OSSL_PROVIDER_get0_name(EVP_KDF_get0_provider(kdf)),
+                                    WEIR__OPENSSL_PROVIDER) == 0;
+    EVP_KDF_free(kdf);
+    return true;
+}
+
+static bool hash_load(enum weir__tls_hash hash, const char *name)
+{
+    EVP_MD *digest = EVP_MD_fetch(library.context, name, NULL);
+
+    library.hashes[hash] = digest;
+    return digest && EVP_Digest("", 0, library.hash_of_nothing[hash], NULL, digest, NULL) == 1;
+}
+
+/* OpenSSL without a method, as some builds are, has no such cipher; the others serve. */
+static EVP_CIPHER *cipher_load(const char *name)
+{
+    return EVP_CIPHER_fetch(library.context, name, NULL);
 }
 
 /* Kept until the process ends. */
 static void library_load(void)
 {
-    library.aeads[WEIR__TLS_AES_128_GCM] = EVP_CIPHER_fetch(NULL, "AES-128-GCM", NULL);
-    library.aeads[WEIR__TLS_AES_256_GCM] = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
-    library.aeads[WEIR__TLS_CHACHA20_POLY1305] = EVP_CIPHER_fetch(NULL, "ChaCha20-Poly1305", NULL);
-    library.ticket_cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
-    library.hmacs[WEIR__TLS_SHA256] = hmac_template("SHA256");
-    library.hmacs[WEIR__TLS_SHA384] = hmac_template("SHA384");
+    if (!context_load())
+        goto out;
+    library.aeads[WEIR__TLS_AES_128_GCM] = cipher_load("AES-128-GCM");
+    library.aeads[WEIR__TLS_AES_256_GCM] = cipher_load("AES-256-GCM");
+    library.aeads[WEIR__TLS_CHACHA20_POLY1305] = cipher_load("ChaCha20-Poly1305");
+    library.ticket_cipher = cipher_load("AES-256-CBC");
     library.transport = weir__openssl_transport_new();
     library.handshake_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
     library.context_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, NULL);
-    library_is_usable = library.ticket_cipher && library.hmacs[0] && library.hmacs[1] &&
+    library_is_usable = hash_load(WEIR__TLS_SHA256, "SHA256") &&
+                        hash_load(WEIR__TLS_SHA384, "SHA384") && library.ticket_cipher &&
                         library.transport && library.handshake_index >= 0 &&
                         library.context_index >= 0;
+out:
+    ERR_clear_error();
 }
 
 const struct weir__openssl *weir__openssl(void)

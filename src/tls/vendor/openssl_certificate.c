@@ -81,7 +81,8 @@ static int key_read(struct openssl_certificate *certificate, const char *path,
 
     if (!file)
         return rc;
-    certificate->key = PEM_read_bio_PrivateKey(file, NULL, no_password, NULL);
+    certificate->key =
+        PEM_read_bio_PrivateKey_ex(file, NULL, no_password, NULL, weir__openssl()->context, NULL);
     BIO_free(file);
     ERR_clear_error();
     if (!certificate->key) {

@@ -63,7 +63,10 @@ static int ticket_key_use(const struct weir__tls_ticket_key *key, const unsigned
            EVP_MAC_CTX_set_params(mac, parameters) == 1;
 }
 
-/* Returns -1: an error; decrypting, 0: unknown, 1: good, 2: good, and the client gets a new one. */
+/*
+ * Returns -1: an error; decrypting, 0: unknown, 1: good, 2: good, and the client gets a new one. In TLS 1.3 it
+ * always does: clients use a ticket once (RFC 8446 appendix C.4), and would resume every other time only.
+ */
 int weir__openssl_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv,
                              EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int encrypt)
 {
@@ -90,7 +93,7 @@ int weir__openssl_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv,
             continue;
         if (!ticket_key_use(&tickets->keys[i], iv, cipher, mac, 0))
             return -1;
-        return i == 0 ? 1 : 2;
+        return i == 0 && SSL_version(ssl) != TLS1_3_VERSION ? 1 : 2;
     }
     return 0;
 }
@@ -263,7 +266,9 @@ static int own_certificate_set(struct weir__tls_vendor_context *context,
 static int context_set(struct weir__tls_vendor_context *context,
                        const struct weir__tls_config *config, struct weir__tls_complaint *complaint)
 {
-    context->ssl_context = SSL_CTX_new(config->server ? TLS_server_method() : TLS_client_method());
+    context->ssl_context =
+        SSL_CTX_new_ex(weir__openssl()->context, WEIR__OPENSSL_QUERY,
+                       config->server ? TLS_server_method() : TLS_client_method());
     if (!context->ssl_context ||
         SSL_CTX_set_ex_data(context->ssl_context, weir__openssl()->context_index, context) != 1)
         return WEIR_ENOMEM;
@@ -271,7 +276,8 @@ static int context_set(struct weir__tls_vendor_context *context,
         weir__tls_complain(complaint, "this OpenSSL does not have what TLS needs");
         return WEIR_ENOTSUP;
     }
-    SSL_CTX_set_keylog_callback(context->ssl_context, weir__openssl_key_log);
+    if (context->key_log || !weir__openssl()->has_kdf)
+        SSL_CTX_set_keylog_callback(context->ssl_context, weir__openssl_key_log);
     int rc = own_certificate_set(context, config, complaint);
     if (rc == 0)
         rc = peer_set(context, config, complaint);
@@ -288,9 +294,10 @@ int weir__openssl_context_new(struct weir__tls_vendor_context **context_out,
 
     if (rc != 0)
         return rc;
-    weir__tls_complain(complaint, "out of memory");
+    weir__tls_complain(complaint, "this OpenSSL does not have what TLS needs");
     if (!weir__openssl())
         return WEIR_ENOTSUP;
+    weir__tls_complain(complaint, "out of memory");
     struct weir__tls_vendor_context *context = weir__allocate_zeroed(1, sizeof(*context));
     if (!context)
         return WEIR_ENOMEM;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tls/vendor/openssl_internal.h"
 
-/* Primitives: AEADs, HMAC, and a certificate to begin with. */
+/* Primitives: AEADs, and a certificate to begin with. */
 
 #include <assert.h>
 #include <string.h>
@@ -111,25 +111,6 @@ int weir__openssl_aead_open(struct weir__tls_aead *aead, const uint8_t *nonce,
         return WEIR_ETLS;
     }
     return 0;
-}
-
-int weir__openssl_hmac(enum weir__tls_hash hash, const uint8_t *key, size_t key_length,
-                       const uint8_t *data, size_t length, uint8_t *out)
-{
-    const struct weir__openssl *library = weir__openssl();
-    EVP_MAC_CTX *mac = library ? EVP_MAC_CTX_dup(library->hmacs[hash]) : NULL;
-    size_t out_length;
-    int rc = 0;
-
-    /* Without a key EVP_MAC_init would want the last one. */
-    if (!mac || EVP_MAC_init(mac, key ? key : (const uint8_t *)"", key_length, NULL) != 1 ||
-        EVP_MAC_update(mac, data, length) != 1 ||
-        EVP_MAC_final(mac, out, &out_length, WEIR__TLS_HASH_MAX) != 1) {
-        ERR_clear_error();
-        rc = WEIR_EIO;
-    }
-    EVP_MAC_CTX_free(mac);
-    return rc;
 }
 
 /* ---- a certificate that signs itself ---- */

@@ -101,6 +101,22 @@ BIO_METHOD *weir__openssl_transport_new(void)
     return method;
 }
 
+/* ---- secrets, as our provider makes them ---- */
+
+/* What the provider is called for: OpenSSL does not tell it. */
+static _Thread_local struct weir__tls_handshake *stepping;
+
+void weir__openssl_secret_made(bool server, const uint8_t *secret, size_t length)
+{
+    struct secret *kept;
+
+    if (!stepping || length > WEIR__TLS_HASH_MAX)
+        return;
+    kept = server ? &stepping->server_secret : &stepping->client_secret;
+    memcpy(kept->bytes, secret, length);
+    kept->length = (uint8_t)length;
+}
+
 /* ---- secrets, as the key log tells them: "LABEL <client random> <secret>" ---- */
 
 static int hexadecimal(char digit)
@@ -246,7 +262,9 @@ static int step(struct weir__tls_handshake *handshake, const uint8_t *record, si
     handshake->emit_error = 0;
     memset(&handshake->emitted, 0, sizeof(handshake->emitted));
     ERR_clear_error(); /* SSL_get_error looks there */
+    stepping = handshake;
     int rc = SSL_do_handshake(handshake->ssl);
+    stepping = NULL;
     int error = SSL_get_error(handshake->ssl, rc);
     handshake->record_length = 0;
     if (handshake->emit_error != 0)

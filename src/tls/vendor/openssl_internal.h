@@ -5,16 +5,26 @@
 /* Private to the files of the OpenSSL adapter. OpenSSL 3.0 or newer. */
 
 #include <openssl/bio.h>
+#include <openssl/core.h>
 #include <openssl/evp.h>
 #include <openssl/ssl.h>
 
 #include "tls/vendor/shared.h"
 
-/* What is fetched once per process: fetching anew costs microseconds, each time. */
+#define WEIR__OPENSSL_PROVIDER "weir"
+/* Of what that provider has; and the query that prefers it (property(7)). */
+#define WEIR__OPENSSL_DEFINITION "provider=" WEIR__OPENSSL_PROVIDER ",x.weir=yes"
+#define WEIR__OPENSSL_QUERY      "?x.weir=yes"
+
+/* What is made once per process: fetching anew costs microseconds, each time. */
 struct weir__openssl {
+    /* Of our own, so that no other user of OpenSSL in the process gets what our provider has. */
+    OSSL_LIB_CTX *context;
+    bool has_kdf;         /* libssl uses ours: openssl_kdf.c */
     EVP_CIPHER *aeads[4]; /* by enum weir__tls_cipher; NULL: there is none */
     EVP_CIPHER *ticket_cipher;
-    EVP_MAC_CTX *hmacs[2]; /* by enum weir__tls_hash: to copy from, they have no key */
+    EVP_MD *hashes[2]; /* by enum weir__tls_hash */
+    uint8_t hash_of_nothing[2][WEIR__TLS_HASH_MAX];
     BIO_METHOD *transport;
     int handshake_index; /* of a handshake in its SSL's ex_data */
     int context_index;   /* of a context in its SSL_CTX's */
@@ -60,6 +70,12 @@ int weir__openssl_certificates_choose(SSL *ssl, void *context);
 /* For SSL_CTX_set_tlsext_ticket_key_evp_cb. */
 int weir__openssl_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv,
                              EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac, int encrypt);
+
+/* For OSSL_PROVIDER_add_builtin. */
+int weir__openssl_provider_init(const OSSL_CORE_HANDLE *core, const OSSL_DISPATCH *offered,
+                                const OSSL_DISPATCH **functions, void **provider);
+/* The provider has made a traffic secret, for the handshake that this thread is at. */
+void weir__openssl_secret_made(bool server, const uint8_t *secret, size_t length);
 
 /* For SSL_CTX_set_keylog_callback. */
 void weir__openssl_key_log(const SSL *ssl, const char *line);
