@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/talk.md and its charts, from what talk.py measured. What could not be measured is said to be so."""
+import statistics
 import textwrap
 
 import demo_chart
@@ -165,7 +166,7 @@ def missing(what):
 
 def machine_text(machine):
     return (f"Measured on {machine['time'][:10]}: {machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, a load of "
-            f"{machine['load_average']:.1f} from other work at the start. A cell is the median of interleaved rounds; CPU is "
+            f"{machine['load_average']:.1f} from other work at the start. A cell is the median of interleaved rounds, a ratio that of the rounds' own; CPU is "
             "the scheduler's count for the whole server, kernel work included, and the figure to compare: requests/s is what the "
             "client saw, which other work on the machine changes much more.")
 
@@ -193,6 +194,10 @@ def timestamps(data):
 # ---- 2
 
 def ratio(row, base, key):
+    """Round by round where those are known: what disturbs one round disturbs both."""
+    pairs = list(zip(row[key].get("runs", []), base[key].get("runs", [])))
+    if pairs:
+        return statistics.median(one / other for one, other in pairs)
     return row[key]["median"] / base[key]["median"]
 
 

@@ -66,6 +66,11 @@ class TalkPageTest(unittest.TestCase):
                 for name, chart in charts.items():
                     self.assertEqual(name in page, chart is not None)
 
+    def test_ratios_are_those_of_the_rounds(self) -> None:
+        base = {"cpu_us": {"median": 10, "runs": [10, 10, 40]}}
+        row = {"cpu_us": {"median": 22, "runs": [11, 22, 44]}}
+        self.assertAlmostEqual(talk_page.ratio(row, base, "cpu_us"), 1.1)
+
     def test_lines_are_filled(self) -> None:
         page, _ = talk_page.page(document())
         for line in page.splitlines():
