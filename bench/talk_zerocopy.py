@@ -45,16 +45,6 @@ def responses_logged(log):
     return {"used": ways.count("zerocopy"), "copied": ways.count("copied")}
 
 
-def start_memory(folder, engine, mode):
-    program = harness.REPOSITORY / "build" / "example-memory"
-    if not program.exists():
-        raise harness.Missing("build/example-memory is not built: cmake --build build --target example_memory")
-    return harness.Server(
-        f"memory {engine} zerocopy-{mode}",
-        lambda port: [str(program), "--listen", f"127.0.0.1:{port}", "--bytes", str(harness.SIZES[TARGET]),
-                      "--engine", engine, "--zerocopy", mode], folder, kind=harness.WEIR)
-
-
 def measure_modes(folder, starters, connections, rounds):
     """Starts them all and runs them in turns. Returns their rows, with COUNTS, by the mode of zero copy."""
     with contextlib.ExitStack() as stack:
@@ -75,7 +65,7 @@ def compare(folder, engines, connections, rounds):
     site = harness.make_site(folder)
     tables = []
     for engine in engines:
-        plain = [functools.partial(start_memory, folder, engine, mode) for mode in MODES]
+        plain = [functools.partial(servers.start_memory, folder, TARGET, engine, mode) for mode in MODES]
         tls = [functools.partial(servers.start_weir, folder, site, folder, engine, True, True,
                                  servers.WeirTls(certificate, servers.VENDORS[0]), mode) for mode in MODES]
         for transport, starters in (("plain", plain), ("tls", tls)):

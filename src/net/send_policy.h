@@ -16,6 +16,11 @@
 
 /* Smaller sends are copied: pinning pages and the notice cost more than the copy. */
 #define WEIR__ZEROCOPY_BYTES_MIN (16u << 10)
+/*
+ * More goes in several sends: the kernel counts all that a send asks for against RLIMIT_MEMLOCK (8 MiB for most users),
+ * though it takes no more of it than there is room for.
+ */
+#define WEIR__ZEROCOPY_BYTES_MAX (1u << 20)
 /* Parts of a send smaller than this, such as a response's head, are copied even next to a pinned body. */
 #define WEIR__ZEROCOPY_PART_MIN 4096u
 /* With AUTO, of the bytes that may be pinned, the share of one connection. */
