@@ -180,6 +180,14 @@ class Server:
     def __exit__(self, *_):
         self.stop()
 
+    def check_pinned(self):
+        """Raises BenchError if a thread has left the server's core: it would have two, and others one."""
+        for pid in self.processes():
+            for thread in pathlib.Path(f"/proc/{pid}/task").iterdir():
+                cores = os.sched_getaffinity(int(thread.name))
+                if len(cores) > 1 and os.cpu_count() > 1:
+                    raise BenchError(f"{self.name}: a thread runs on cores {sorted(cores)}")
+
     def rest(self):
         """Called when it is another server's turn: one that would do something meanwhile, must not."""
 

@@ -34,6 +34,7 @@ def in_turns(running, rounds, run_one):
 
     for server in running:
         turn(server)
+        server.check_pinned()
     runs = {server.name: [] for server in running}
     for number in range(rounds):
         first = number % len(running)

@@ -44,7 +44,7 @@ th, td { padding: 0.3rem 0.6rem; text-align: right; white-space: nowrap; border-
 th { font-weight: 600; color: var(--soft); } th:first-child, td:first-child { text-align: left; }
 .goals { font-size: 12px; } .goals th, .goals td { padding: 0.25rem 0.45rem; }
 .goals td:nth-child(2), .goals th:nth-child(2), .goals td:nth-child(3), .goals th:nth-child(3)
-  { text-align: left; }
+  { text-align: left; white-space: normal; } .goals td:first-child { white-space: normal; }
 .met { color: var(--good); background: var(--good-paper); }
 .missed { color: var(--bad); background: var(--bad-paper); }
 .tally { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1.5rem 0; }
@@ -183,7 +183,7 @@ def render(document):
         parts += [f"<h2>Goals</h2>{tally(compared)}",
                   '<p class="soft">Ratios round by round, their median. * where the server waited for the client, '
                   "so that the rate says little about it.</p>",
-                  f'<div class="card">{table(report.goals_table(workloads), "goals", goal_class)}</div>']
+                  f'<div class="card">{table(report.goals_table(compared), "goals", goal_class)}</div>']
     for section in dict.fromkeys(workload["section"] for workload in workloads):
         cards = "".join(card(workload) for workload in workloads if workload["section"] == section)
         parts.append(f'<h2>{text(SECTION_TITLES[section])}</h2><div class="cards">{cards}</div>')

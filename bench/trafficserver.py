@@ -38,13 +38,15 @@ logdir: {root}/log
 cachedir: {root}/cache
 """
 # Admin Guide, "Performance Tuning": the number of threads set by hand, connections that live long, no log;
-# records.config: the accepting done by the net thread, a RAM cache that holds everything whole, and no headers
+# records.config: the accepting done by the net thread, which stays on the first core (by itself
+# it would leave the one that it is given), a RAM cache that holds everything whole, and no headers
 # that others do not send either.
 RECORDS = """
 CONFIG proxy.config.admin.user_id STRING #-1
 CONFIG proxy.config.crash_log_helper STRING NULL
 CONFIG proxy.config.exec_thread.autoconfig INT 0
 CONFIG proxy.config.exec_thread.limit INT 1
+CONFIG proxy.config.exec_thread.affinity INT 4
 CONFIG proxy.config.accept_threads INT 0
 CONFIG proxy.config.task_threads INT 1
 CONFIG proxy.config.net.connections_throttle INT {connections}

@@ -188,6 +188,7 @@ class Servers(unittest.TestCase):
             self.skipTest(str(reason))
         with server:
             server.wake()
+            server.check_pinned()
             asked = server.origin.requests
             self.assertEqual(self.bodies(server, "128kb"), [(self.site / "128kb").read_bytes()] * 3)
             self.assertEqual(server.origin.requests, asked)
