@@ -74,6 +74,7 @@ talk: build
 
 bench: build
 	@packaging/bootstrap bench
+	@cmake --build --preset release --target example_memory
 	@exec python3 bench/run.py $(BENCH)
 
 bench-tls: build

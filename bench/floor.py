@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The search for the floor: which call and which size of a piece cost a server least.
 
-It depends on the congestion control, which decides when the kernel sends on. Besides this machine's own, root
-can have each of CONTROLS, in a network namespace that is made for it and ends with its process.
+It depends on the congestion control, which decides when the kernel sends on: besides this machine's own, each of
+CONTROLS is tried that the kernel has and allows. Root is allowed all.
 """
 import contextlib
 import functools
-import json
 import os
 import pathlib
-import subprocess
 import sys
 
 import harness
@@ -26,22 +24,33 @@ CONNECTIONS = (10, 100)
 CONTROL = pathlib.Path("/proc/sys/net/ipv4/tcp_congestion_control")
 
 
+def controls():
+    """This machine's own first."""
+    own = CONTROL.read_text().strip()
+    kind = "available" if os.geteuid() == 0 else "allowed"
+    there = CONTROL.with_name(f"tcp_{kind}_congestion_control").read_text().split()
+    for control in CONTROLS:
+        if control not in there:
+            print(f"left out: {control} is not among the {kind} congestion controls", file=sys.stderr)
+    return [own, *(control for control in CONTROLS if control in there and control != own)]
+
+
 def search(options, folder, site):
-    """On the congestion control that this process has."""
-    control, found = CONTROL.read_text().strip(), []
-    for target in servers.TARGETS:
-        choices = [(*call, piece) for call in CALLS for piece in PIECES
-                   if piece < harness.SIZES[target]]
-        for connections in options.connections or CONNECTIONS:
-            with contextlib.ExitStack() as stack:
-                running, _ = servers.start_all(stack, [
-                    functools.partial(servers.start_limit, folder, site, target, *choice)
-                    for choice in choices])
-                runs = measure.in_turns(running, options.rounds,
-                                        measure.Load(target, connections, options.seconds))
-            found.append(summarise(target, connections, control, choices, list(runs.values())))
-            for part in report.floor_tables(found[-1:]):
-                print(f"\n{part}") if isinstance(part, str) else harness.print_table(part)
+    found = []
+    for control in controls():
+        for target in servers.TARGETS:
+            choices = [(*call, piece) for call in CALLS for piece in PIECES
+                       if piece < harness.SIZES[target]]
+            for connections in options.connections or CONNECTIONS:
+                with contextlib.ExitStack() as stack:
+                    running, _ = servers.start_all(stack, [
+                        functools.partial(servers.start_limit, folder, site, target, *choice, control)
+                        for choice in choices])
+                    runs = measure.in_turns(running, options.rounds,
+                                            measure.Load(target, connections, options.seconds))
+                found.append(summarise(target, connections, control, choices, list(runs.values())))
+                for part in report.floor_tables(found[-1:]):
+                    print(f"\n{part}") if isinstance(part, str) else harness.print_table(part)
     return found
 
 
@@ -59,32 +68,3 @@ def summarise(target, connections, control, choices, runs):
     return {"target": target, "connections": connections, "congestion": control, "choices": choices,
             "least": least(lambda call: call != "encrypt"),
             "least_encrypted": least(lambda call: call == "encrypt")}
-
-
-def search_everywhere(options, folder, site):
-    """Here, and as root with each congestion control that this kernel has and that is not the one here."""
-    found = search(options, folder, site)
-    if os.geteuid() != 0:
-        print("only root can try other congestion controls: left out", file=sys.stderr)
-        return found
-    there = CONTROL.with_name("tcp_available_congestion_control").read_text().split()
-    for control in CONTROLS:
-        if control not in there:
-            print(f"left out: this kernel has no {control} (modprobe tcp_{control})", file=sys.stderr)
-        elif control != CONTROL.read_text().strip():
-            found += search_in_namespace(control, pathlib.Path(folder))
-    return found
-
-
-def search_in_namespace(control, folder):
-    output = folder / f"floor-{control}.json"
-    command = [sys.executable, *sys.argv, "--limit-of", control, "--json", str(output)]
-    if subprocess.run(["unshare", "--net", *command]).returncode != 0:
-        raise harness.BenchError(f"the search with {control} failed")
-    return json.loads(output.read_text())["floor"]
-
-
-def enter(control):
-    """Makes the namespace that this process is in usable, and gives it a congestion control."""
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    CONTROL.write_text(control)

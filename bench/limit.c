@@ -4,7 +4,7 @@
  * empty line is the end of a request, and every request gets the same response. What a real server
  * costs above this is its own work; what it costs below this is a mistake in the measurement.
  *
- *   limit PORT FILE LOOP CALL PIECE
+ *   limit PORT FILE LOOP CALL PIECE [CONTROL]
  *
  * LOOP   epoll, or io_uring (multishot accept and receive, a buffer ring, one submission per round)
  *        io_uring-single  each accept and receive asked for anew; one submission per round
@@ -17,6 +17,7 @@
  *        zerocopy         from memory by send with MSG_ZEROCOPY, or by an IORING_OP_SEND_ZC
  *        encrypt          as send, of what was encrypted just before: what TLS cannot do without
  * PIECE  bytes handed to the kernel by one call, 0 = everything
+ * CONTROL  the congestion control (default: the system's); root may have any that the kernel has
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -206,7 +207,7 @@ static int response_continue(int descriptor)
     return 1;
 }
 
-static int listener_open(unsigned port)
+static int listener_open(unsigned port, const char *control)
 {
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
     struct sockaddr_in address = {.sin_family = AF_INET,
@@ -215,6 +216,9 @@ static int listener_open(unsigned port)
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     /* Accepted sockets inherit it. */
     setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (control &&
+        setsockopt(listener, IPPROTO_TCP, TCP_CONGESTION, control, (socklen_t)strlen(control)) != 0)
+        die(control);
     if (bind(listener, (struct sockaddr *)&address, sizeof(address)) != 0 ||
         listen(listener, CONNECTIONS_MAX) != 0)
         die("listen");
@@ -481,8 +485,8 @@ int main(int argc, char **argv)
                                         "submit", "zerocopy", "encrypt"};
     static const char *const loops[] = {"io_uring", "io_uring-single", "io_uring-each",
                                         "io_uring-eager"};
-    if (argc != 6) {
-        fprintf(stderr, "usage: limit PORT FILE LOOP CALL PIECE\n");
+    if (argc != 6 && argc != 7) {
+        fprintf(stderr, "usage: limit PORT FILE LOOP CALL PIECE [CONTROL]\n");
         return 2;
     }
     response_load(argv[2]);
@@ -493,7 +497,7 @@ int main(int argc, char **argv)
     response.piece = strtoul(argv[5], NULL, 10);
     if (seal_begin() != 0)
         die("AES-128-GCM");
-    int listener = listener_open((unsigned)strtoul(argv[1], NULL, 10));
+    int listener = listener_open((unsigned)strtoul(argv[1], NULL, 10), argv[6]);
     if (strcmp(argv[3], "epoll") == 0)
         epoll_run(listener);
     while (strcmp(loops[uring_use], argv[3]) != 0) {

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 
 import client
+import connect
 import harness
 import idle
 import servers
@@ -19,8 +20,6 @@ REQUESTS_MIN = {"1kb": (60, 600), "16kb": (30, 300), "64kb": (20, 150), "128kb":
                 "1mb": (2, 20), "100mb": (1, 1)}
 MANY_CONNECTIONS = 100  # from here on runs are twice as long: their beginning counts for less
 ACTIVE_CONNECTIONS = 100
-CONNECTS = 300
-CONNECTS_WARM_UP = 20
 DESCRIPTORS_BESIDE = 200
 
 
@@ -73,24 +72,17 @@ class Load:
 
 
 class Connect:
-    """Connections one after the other, one request on each."""
+    """connect.py's client, in whole runs but for the first one of each server."""
 
-    def __init__(self, resumed):
-        self.resumed = resumed
+    def __init__(self, kind, share, folder):
+        self.kind, self.share, self.client = kind, share, connect.Client(folder)
         self.warm = set()
 
     def __call__(self, server):
-        count = CONNECTS if server.name in self.warm else CONNECTS_WARM_UP
+        scale = self.share * (1 if server.name in self.warm else 0.2)
         self.warm.add(server.name)
-        if server.tls:
-            import connect  # which imports run.py
-            context = client.make_context(server.tls)
-            return harness.Run(cpu_us=connect.measure_run(server, context, count, self.resumed))
-        before = server.cpu_ns()
-        for _ in range(count):
-            with client.connect(server) as connection:
-                client.request(connection, server, "1kb")
-        return harness.Run(cpu_us=(server.cpu_ns() - before) / 1e3 / count)
+        return dataclasses.replace(self.client.load(server, self.kind, scale), requests_s=None,
+                                   busy=None)
 
 
 def engines_for(workload, options):
@@ -138,7 +130,7 @@ def measure(workload, options, starters, folder):
         return measure_alone(starters, functools.partial(measure_idle, workload))
     if workload.kind == ACTIVE:
         return measure_active(workload, options, starters)
-    run_one = (Connect(workload.resumed) if workload.kind == CONNECT else
+    run_one = (Connect(workload.connect, min(options.seconds / 0.6, 1), folder) if workload.kind == CONNECT else
                Load(workload.target, workload.connections, options.seconds, workload.pipelined,
                     lean_client(workload, folder)))
     with contextlib.ExitStack() as stack:

@@ -34,8 +34,8 @@ SUMMARY = (("128 KB, 10 connections", "128kb-10", "cpu_us"),
            ("1 KB over TLS, 10", "1kb-tls-10", "cpu_us"),
            ("100 MB, 1, in ms", "100mb-1", "cpu_ms"),
            ("100 MB over TLS, 1, in ms", "100mb-tls-1", "cpu_ms"),
-           ("a new connection, TLS, full", "connect-tls-1", "cpu_us"),
-           ("the same, resumed", "connect-tls-resumed-1", "cpu_us"),
+           ("a new connection, TLS, full", "connect-full", "cpu_us"),
+           ("the same, resumed", "connect-resumed", "cpu_us"),
            ("an idle connection, KB", "idle-10000", "process_bytes"),
            ("the same over TLS, KB", "idle-tls-10000", "process_bytes"))
 

@@ -20,16 +20,10 @@ import report
 import servers
 import workloads
 import zerocopy
-from servers import ENGINES_TLS, words  # noqa: F401 - connect.py has them from here
+from servers import words
 
 ROUNDS, SECONDS, IDLE_CONNECTIONS = 5, 0.6, 10000
 QUICK = {"rounds": 2, "seconds": 0.2, "idle": 2000, "pairs": 3}
-PEERS_TLS = ["nginx", "h2o", "haproxy"]
-
-
-def start_all(stack, starters):
-    """Those that could be started."""
-    return servers.start_all(stack, starters)[0]
 
 
 def numbers(text):
@@ -55,7 +49,6 @@ def parse_arguments():
                         default=harness.REPOSITORY / "build" / "bench.html")
     parser.add_argument("--limit", action="store_true",
                         help="search for the floor instead, over calls and sizes of a piece")
-    parser.add_argument("--limit-of", metavar="CONTROL", help=argparse.SUPPRESS)
     options = parser.parse_args()
     for section in options.sections:
         if section not in workloads.SECTIONS:
@@ -120,15 +113,6 @@ def run(options, folder, log_folder, document):
             for result in delivery.compare(pairs, folder, log_folder, site)]
 
 
-def search_limit(options, folder, document):
-    site = harness.make_site(folder)
-    if options.limit_of:
-        floor.enter(options.limit_of)
-        document["floor"] = floor.search(options, folder, site)
-    else:
-        document["floor"] = floor.search_everywhere(options, folder, site)
-
-
 def main():
     options = parse_arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # with what was started cleaned up
@@ -137,16 +121,15 @@ def main():
     print(f"{options.rounds} interleaved rounds, median (quartiles)")
     with harness.make_folder() as folder, harness.make_log_folder() as log_folder:
         try:
-            if options.limit or options.limit_of:
-                search_limit(options, folder, document)
+            if options.limit:
+                document["floor"] = floor.search(options, folder, harness.make_site(folder))
             else:
                 run(options, folder, log_folder, document)
         except (harness.BenchError, harness.Missing, OSError) as error:
             sys.exit(f"bench: {error}")
     harness.document_write(document, options.json)
-    if not options.limit_of:
-        options.html.write_text(page.render(document))
-        print(options.html)
+    options.html.write_text(page.render(document))
+    print(options.html)
 
 
 if __name__ == "__main__":

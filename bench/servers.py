@@ -235,6 +235,17 @@ def start_weir(folder, site, log_folder, engine, delivery, access_log, tls=None,
     return harness.Server(name, command, folder, tls=tls and tls.version, kind=harness.WEIR)
 
 
+def start_memory(folder, target, engine, zerocopy):
+    """examples/memory.c, whose responses lie in memory."""
+    program = harness.REPOSITORY / "build" / "example-memory"
+    if not program.exists():
+        raise harness.Missing("build/example-memory is not built: make build")
+    return harness.Server(
+        f"memory {engine} zerocopy-{zerocopy}",
+        lambda port: [str(program), "--listen", f"127.0.0.1:{port}", "--bytes", str(harness.SIZES[target]),
+                      "--engine", engine, "--zerocopy", zerocopy], folder, kind=harness.WEIR)
+
+
 def build(folder, name, *choices):
     """A program of this folder, in the temporary one, with the first choice of flags that works."""
     source = harness.REPOSITORY / "bench" / f"{name}.c"
@@ -249,13 +260,14 @@ def build(folder, name, *choices):
     raise harness.Missing(f"{source.name} does not build: {built.stderr.strip()[:200]}")
 
 
-def start_limit(folder, site, target, loop, call, piece):
+def start_limit(folder, site, target, loop, call, piece, control=None):
     program = build(folder, "limit", ["-DSEAL_IPSEC_MB", "-luring", "-lIPSec_MB"],
                     ["-luring", "-lcrypto"])
     pieces = f" {piece // 1024} KB" if piece else ""
     return harness.Server(
         f"limit {loop} {call}{pieces}",
-        lambda port: [str(program), str(port), str(site / target), loop, call, str(piece)], folder,
+        lambda port: [str(program), str(port), str(site / target), loop, call, str(piece),
+                      *([control] if control else [])], folder,
         kind=harness.LIMIT)
 
 

@@ -95,8 +95,7 @@ def measure_ktls(arguments):
 
 def measure_zerocopy(arguments):
     with network_of_our_own(), harness.make_folder() as folder:
-        return {"zerocopy": talk_zerocopy.compare(folder, ENGINES, talk_zerocopy.CONNECTIONS, arguments.rounds,
-                                                  talk_zerocopy.REQUESTS)}
+        return {"zerocopy": talk_zerocopy.compare(folder, ENGINES, talk_zerocopy.CONNECTIONS, arguments.rounds)}
 
 
 def measure_route(_):

@@ -23,7 +23,7 @@ import servers
 TARGET = "128kb"
 MODES = ["off", "on", "auto"]
 CONNECTIONS = [1, 10]
-REQUESTS = 4000
+SECONDS = 0.6  # of a run, about
 # Of memory.c's sends, or of weir's responses: those read where they lay, and those that were copied after all.
 COUNTS = ["used", "copied"]
 
@@ -45,23 +45,13 @@ def responses_logged(log):
     return {"used": ways.count("zerocopy"), "copied": ways.count("copied")}
 
 
-def start_memory(folder, engine, mode):
-    program = harness.REPOSITORY / "build" / "example-memory"
-    if not program.exists():
-        raise harness.Missing("build/example-memory is not built: cmake --build build --target example_memory")
-    return harness.Server(
-        f"memory {engine} zerocopy-{mode}",
-        lambda port: [str(program), "--listen", f"127.0.0.1:{port}", "--bytes", str(harness.SIZES[TARGET]),
-                      "--engine", engine, "--zerocopy", mode], folder, kind=harness.WEIR)
-
-
-def measure_modes(folder, starters, connections, rounds, requests):
+def measure_modes(folder, starters, connections, rounds):
     """Starts them all and runs them in turns. Returns their rows, with COUNTS, by the mode of zero copy."""
     with contextlib.ExitStack() as stack:
         running, missing = servers.start_all(stack, starters)
         if missing:
             raise harness.Missing(missing[0])
-        runs = measure.in_turns(running, rounds, lambda server: server.load(TARGET, connections, requests))
+        runs = measure.in_turns(running, rounds, measure.Load(TARGET, connections, SECONDS))
         counts = {server.name: sends_told(server) for server in running if server.name.startswith("memory")}
     for name in runs.keys() - counts.keys():
         counts[name] = responses_logged(pathlib.Path(folder) / f"{name.replace(' ', '-')}-on.log")
@@ -69,19 +59,19 @@ def measure_modes(folder, starters, connections, rounds, requests):
             for server in running}
 
 
-def compare(folder, engines, connections, rounds, requests):
+def compare(folder, engines, connections, rounds):
     """A list of dictionaries, one for each table."""
     certificate = harness.make_certificate(folder)
     site = harness.make_site(folder)
     tables = []
     for engine in engines:
-        plain = [functools.partial(start_memory, folder, engine, mode) for mode in MODES]
+        plain = [functools.partial(servers.start_memory, folder, TARGET, engine, mode) for mode in MODES]
         tls = [functools.partial(servers.start_weir, folder, site, folder, engine, True, True,
                                  servers.WeirTls(certificate, servers.VENDORS[0]), mode) for mode in MODES]
         for transport, starters in (("plain", plain), ("tls", tls)):
             for count in connections:
                 table = {"engine": engine, "transport": transport, "connections": count,
-                         "servers": measure_modes(folder, starters, count, rounds, requests)}
+                         "servers": measure_modes(folder, starters, count, rounds)}
                 print_table(table)
                 tables.append(table)
     return tables
@@ -101,7 +91,6 @@ def print_table(table):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--requests", type=int, default=REQUESTS)
     parser.add_argument("--engines", type=servers.words, default=servers.ENGINES_TLS)
     parser.add_argument("--connections", type=lambda text: [int(n) for n in text.split(",")],
                         default=CONNECTIONS)
@@ -112,7 +101,7 @@ def main():
     with harness.make_folder() as folder:
         try:
             document["zerocopy"] = compare(folder, arguments.engines, arguments.connections,
-                                           arguments.rounds, arguments.requests)
+                                           arguments.rounds)
         except (harness.BenchError, harness.Missing) as error:
             sys.exit(f"bench: {error}")
     harness.document_write(document, arguments.json)

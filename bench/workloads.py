@@ -2,6 +2,8 @@
 """What is measured, and what it is to reach: one Workload for each table of docs/performance.md."""
 import dataclasses
 
+import connect
+
 LOAD, CONNECT, IDLE, ACTIVE = "load", "connect", "idle", "active"
 BEST, BARE_LOOP, H2O, ALONE = "the best peer", "the limit", "h2o", "the active ones alone"
 
@@ -32,17 +34,20 @@ class Workload:
     connections: int = 1
     tls: bool = False
     pipelined: int = 1
-    resumed: bool = False
+    connect: str = ""  # of connect.KINDS
     goals: tuple = ()
     limits: tuple = ()  # of limit.c: loop, call, piece
     every_engine: bool = False  # the third one, poll, too
 
     @property
     def key(self):
-        kind = "" if self.kind == LOAD or self.kind == self.section else f"-{self.kind}"
-        return (f"{self.section}{kind}{'-tls' if self.tls and 'tls' not in self.section else ''}"
-                f"{'-resumed' if self.resumed else ''}-{self.connections}"
-                f"{f'-m{self.pipelined}' if self.pipelined > 1 else ''}")
+        words = [self.section]
+        if self.kind == CONNECT:
+            words += self.connect.split()[:1] if self.tls else self.connect.split()[-2:-1]
+        else:
+            words += ["tls"] if self.tls and "tls" not in self.section else []
+            words += [str(self.connections)]
+        return "-".join(words + ([f"m{self.pipelined}"] if self.pipelined > 1 else []))
 
 
 def at_most(bound, against=BEST, metric="cpu_us"):
@@ -82,10 +87,10 @@ def loads(target, tls, counts, *goals, pipelined=1):
 
 
 def connects():
-    for title, tls, resumed in (("plain", False, False), ("TLS 1.3, full handshake", True, False),
-                                ("TLS 1.3, resumed", True, True)):
-        yield Workload("connect", f"a new connection for each request, {title}", CONNECT, tls=tls,
-                       resumed=resumed, goals=(at_most(0.9),))
+    for kind in connect.KINDS:
+        tls = not kind.startswith("plain")
+        yield Workload("connect", f"a new connection for each request, {'TLS 1.3, ' if tls else ''}{kind}",
+                       CONNECT, tls=tls, connect=kind, goals=(at_most(0.9),))
 
 
 def idles(count):

@@ -2,8 +2,6 @@
 """What the send policy is worth: --zerocopy auto against off and on, for files over TLS and bytes in memory."""
 import contextlib
 import functools
-import pathlib
-import subprocess
 
 import harness
 import measure
@@ -14,25 +12,6 @@ MODES = ("off", "on", "auto")
 GOAL = 1.02  # of the better one of off and on
 FILES = ("16kb", "64kb", "128kb", "1mb")
 CONNECTIONS = (10, 100)
-
-
-def build_memory():
-    """The program that sends from its memory. Raises Missing."""
-    servers.weir_program()
-    folder = harness.REPOSITORY / "build"
-    built = subprocess.run(["cmake", "--build", str(folder), "--target", "bench_memory"],
-                           capture_output=True, text=True)
-    if built.returncode != 0:
-        raise harness.Missing(f"memory.c does not build: {built.stdout.strip()[-200:]}")
-    return folder / "bench" / "memory"
-
-
-def start_memory(folder, target, engine, mode):
-    program = build_memory()
-    return harness.Server(
-        f"memory {engine} zerocopy-{mode}",
-        lambda port: [str(program), f"127.0.0.1:{port}", str(harness.SIZES[target]), engine, mode],
-        pathlib.Path(folder), kind=harness.WEIR)
 
 
 def cells(options, folder, log_folder, site, certificate):
@@ -46,7 +25,8 @@ def cells(options, folder, log_folder, site, certificate):
                    [functools.partial(servers.start_weir, folder, site, log_folder, engine, True,
                                       True, tls, mode) for mode in MODES])
         yield (f"128 KB from memory, {engine}", f"memory-{engine}", "128kb",
-               [functools.partial(start_memory, folder, "128kb", engine, mode) for mode in MODES])
+               [functools.partial(servers.start_memory, folder, "128kb", engine, mode)
+                for mode in MODES])
 
 
 def evaluate(rows):

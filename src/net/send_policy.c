@@ -216,12 +216,12 @@ void weir__send_policy_pinned(struct weir__send_policy *policy, uint64_t before,
     policy->info.pinned_bytes += now - before;
 }
 
-static void note_route(struct weir__route *route, int result, uint64_t now_ns)
+static void note_route(struct weir__route *route, int result, bool arrived, uint64_t now_ns)
 {
     /* Another may have taken the place since. */
     if (route->tries > 0)
         route->tries--;
-    if (result == WEIR__PIN_USED) {
+    if (result == WEIR__PIN_USED && arrived) {
         route->pays = true;
         route->copies = 0;
         route->closed_until_ns = 0;
@@ -234,7 +234,7 @@ static void note_route(struct weir__route *route, int result, uint64_t now_ns)
 }
 
 void weir__send_policy_released(struct weir__send_policy *policy, struct weir__route *route,
-                                uint64_t bytes, int result, uint64_t now_ns)
+                                uint64_t bytes, int result, bool arrived, uint64_t now_ns)
 {
     if (result == WEIR__PIN_USED) {
         policy->info.zerocopy_used++;
@@ -250,5 +250,5 @@ void weir__send_policy_released(struct weir__send_policy *policy, struct weir__r
         policy->refused_until_ns = now_ns + WEIR__REFUSED_PAUSE_NS;
     }
     if (route)
-        note_route(route, result, now_ns);
+        note_route(route, result, arrived, now_ns);
 }

@@ -16,6 +16,11 @@
 
 /* Smaller sends are copied: pinning pages and the notice cost more than the copy. */
 #define WEIR__ZEROCOPY_BYTES_MIN (16u << 10)
+/*
+ * More goes in several sends: the kernel counts all that a send asks for against RLIMIT_MEMLOCK (8 MiB for most users),
+ * though it takes no more of it than there is room for.
+ */
+#define WEIR__ZEROCOPY_BYTES_MAX (1u << 20)
 /* Parts of a send smaller than this, such as a response's head, are copied even next to a pinned body. */
 #define WEIR__ZEROCOPY_PART_MIN 4096u
 /* With AUTO, of the bytes that may be pinned, the share of one connection. */
@@ -102,8 +107,11 @@ void weir__send_policy_sent(struct weir__send_policy *policy, enum weir_send_rea
 void weir__send_policy_tried(struct weir__send_policy *policy, struct weir__route *route);
 /* Of the bytes that are pinned, `now` take the place of `before`. */
 void weir__send_policy_pinned(struct weir__send_policy *policy, uint64_t before, uint64_t now);
-/* What became of such a send of `bytes`: `result` is an enum weir__pin_result. Once for each that was tried. */
+/*
+ * What became of such a send of `bytes`: `result` is an enum weir__pin_result. Once for each that was tried. `arrived`:
+ * the peer has them, so that USED says something of the route.
+ */
 void weir__send_policy_released(struct weir__send_policy *policy, struct weir__route *route,
-                                uint64_t bytes, int result, uint64_t now_ns);
+                                uint64_t bytes, int result, bool arrived, uint64_t now_ns);
 
 #endif

@@ -39,7 +39,8 @@ struct weir__pinned {
     struct weir__pin pin;
     struct weir_stream *stream;
     struct weir__route *route;
-    uint64_t bytes; /* of the policy's count */
+    uint64_t bytes;    /* of the policy's count */
+    uint64_t wire_end; /* just past what the send took */
     uint8_t write_count, held_count;
     struct weir__write *writes[WEIR__PINNED_WRITES_MAX];
     void *held[WEIR__TRANSPORT_PARTS_MAX]; /* the transport's */

@@ -86,6 +86,20 @@ static unsigned way_of(enum weir__pin_result result)
     return 0;
 }
 
+/*
+ * What a reset discards on this host is told of as used, too. A route that is known to pay is not asked about again:
+ * one that copies shows soon enough.
+ */
+static bool has_arrived(const struct weir__pinned *pinned)
+{
+    struct weir_delivery_info info;
+
+    if (!pinned->route || pinned->route->pays)
+        return true;
+    return weir_stream_delivery_info(pinned->stream, &info) == 0 &&
+           info.wire_bytes_acked >= pinned->wire_end;
+}
+
 static void on_released(struct weir__pin *pin, enum weir__pin_result result)
 {
     struct weir__pinned *pinned = WEIR__CONTAINER(pin, struct weir__pinned, pin);
@@ -93,6 +107,7 @@ static void on_released(struct weir__pin *pin, enum weir__pin_result result)
 
     assert(stream->send_pinned != pinned);
     weir__send_policy_released(stream->policy, pinned->route, pinned->bytes, result,
+                               result != WEIR__PIN_USED || has_arrived(pinned),
                                weir_loop_now_ns(stream->loop));
     count(pinned, 0);
     if (pinned->held_count > 0)
@@ -205,6 +220,7 @@ void weir__stream_pin_taken(struct weir_stream *stream, uint64_t bytes)
     if (!pinned)
         return;
     stream->send_pinned = NULL;
+    pinned->wire_end = stream->ledger.accepted;
     drop_untaken(stream, pinned);
     count(pinned, bytes);
 }

@@ -300,6 +300,22 @@ static unsigned count_alike(const struct iovec *parts, unsigned part_count)
     return count;
 }
 
+/* Leaves no more than may be pinned by one send. */
+static void cut(struct weir__send_plan *plan, struct iovec *parts)
+{
+    uint64_t length = 0;
+    unsigned count = 0;
+
+    if (plan->length <= WEIR__ZEROCOPY_BYTES_MAX)
+        return;
+    while (length + parts[count].iov_len < WEIR__ZEROCOPY_BYTES_MAX)
+        length += parts[count++].iov_len;
+    parts[count].iov_len = WEIR__ZEROCOPY_BYTES_MAX - (size_t)length;
+    plan->part_count = count + 1;
+    plan->length = WEIR__ZEROCOPY_BYTES_MAX;
+    plan->more = true;
+}
+
 /*
  * Decides how to send what is planned. With zero copy small parts go by themselves: pinned, they would cost more than
  * their copy does.
@@ -307,7 +323,9 @@ static unsigned count_alike(const struct iovec *parts, unsigned part_count)
 static enum weir_send_reason choose(struct weir_stream *stream, struct weir__send_plan *plan,
                                     struct iovec *parts, struct weir__pinned **pinned)
 {
-    enum weir_send_reason reason = weir__stream_memory_reason(stream, plan->length);
+    uint64_t bytes =
+        plan->length < WEIR__ZEROCOPY_BYTES_MAX ? plan->length : WEIR__ZEROCOPY_BYTES_MAX;
+    enum weir_send_reason reason = weir__stream_memory_reason(stream, bytes);
 
     *pinned = NULL;
     if (!is_zerocopy(reason))
@@ -320,6 +338,7 @@ static enum weir_send_reason choose(struct weir_stream *stream, struct weir__sen
         return all ? WEIR_SEND_BECAUSE_SMALL : WEIR_SEND_BECAUSE_HEAD;
     if (plan->length < WEIR__ZEROCOPY_BYTES_MIN)
         return WEIR_SEND_BECAUSE_SMALL;
+    cut(plan, parts);
     *pinned = weir__stream_pin(stream, plan->length);
     return *pinned ? reason : WEIR_SEND_BECAUSE_MEMORY;
 }

@@ -57,6 +57,7 @@ struct explanation {
     bool memlock_counts;
     uint64_t memlock_bytes;
     uint64_t optmem_bytes; /* 0 = unknown */
+    char congestion[WEIR__CONGESTION_NAME_BYTES];
 };
 
 /* ---- finding out ---- */
@@ -89,7 +90,7 @@ static void decide_all(struct explanation *explanation)
     if (trial->outcome != WEIR__TRIAL_NONE) {
         weir__send_policy_tried(&policy, &loopback);
         weir__send_policy_released(&policy, &loopback, WEIR__TRIAL_BYTES,
-                                   weir__trial_pin_result(trial->outcome), 0);
+                                   weir__trial_pin_result(trial->outcome), true, 0);
     }
     for (size_t t = 0; t < TRANSPORTS; t++) {
         for (size_t s = 0; s < SIZES; s++) {
@@ -147,6 +148,11 @@ static void find_limits(struct explanation *explanation)
     struct rlimit limit;
     uint64_t capabilities = read_number("/proc/self/status", "CapEff:", 16);
 
+    FILE *file = fopen("/proc/sys/net/ipv4/tcp_congestion_control", "re");
+    if (!file || fscanf(file, "%15[a-z0-9_]", explanation->congestion) != 1)
+        snprintf(explanation->congestion, sizeof(explanation->congestion), "unknown");
+    if (file)
+        fclose(file);
     explanation->optmem_bytes = read_number("/proc/sys/net/core/optmem_max", "", 10);
     if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
         return;
@@ -244,15 +250,17 @@ static void print_numbers(const struct explanation *explanation, FILE *out)
 {
     char size[32];
     uint64_t pinned = explanation->options.pinned_bytes_max;
+    size_t piece = explanation->trial.file_piece_bytes;
 
     fputs("\nPieces\n", out);
     fprintf(out, "  %-18s one send, of at most %u parts; those under %s go by\n", "memory",
             WEIR__SEND_PARTS_MAX, size_text(WEIR__ZEROCOPY_PART_MIN, size));
     fprintf(out, "  %-18s themselves, copied, in front of what is pinned\n", "");
-    size_t piece = explanation->trial.file_piece_bytes;
-    fprintf(out, "  %-18s %s for a call of sendfile, as the congestion control\n", "file",
-            piece > 0 ? size_text(piece, size) : "no bound");
-    fprintf(out, "  %-18s wants it (measured: the least processor time),\n", "");
+    if (piece > 0)
+        fprintf(out, "  %-18s %s for a call of sendfile, since", "file", size_text(piece, size));
+    else
+        fprintf(out, "  %-18s one call of sendfile, since", "file");
+    fprintf(out, " %s %s;\n", explanation->congestion, piece > 0 ? "paces" : "does not pace");
     fprintf(out, "  %-18s %s for a turn\n", "", size_text(WEIR__SEND_FILE_BYTES_MAX, size));
     fprintf(out, "  %-18s records of %s (RFC 8446), at most %u in a send\n", "TLS in user space",
             size_text(WEIR__TRANSPORT_RECORD_MAX, size), WEIR__TRANSPORT_PARTS_MAX);
@@ -330,11 +338,13 @@ static void print_json_limits(const struct explanation *explanation, FILE *out)
     uint64_t pinned = explanation->options.pinned_bytes_max;
 
     fprintf(out,
-            ",\n\"pieces\":{\"file\":%zu,\"file_operation\":%u,\"record\":%u,\"tls_send\":%u,"
+            ",\n\"congestion_control\":\"%s\",\n\"pieces\":{\"file\":%zu,\"file_operation\":%u,"
+            "\"record\":%u,\"tls_send\":%u,"
             "\"parts\":%u,\"part_min\":%u}",
-            explanation->trial.file_piece_bytes, (unsigned)WEIR__SEND_FILE_BYTES_MAX,
-            WEIR__TRANSPORT_RECORD_MAX, WEIR__TRANSPORT_PARTS_MAX * WEIR__TRANSPORT_RECORD_MAX,
-            WEIR__SEND_PARTS_MAX, WEIR__ZEROCOPY_PART_MIN);
+            explanation->congestion, explanation->trial.file_piece_bytes,
+            (unsigned)WEIR__SEND_FILE_BYTES_MAX, WEIR__TRANSPORT_RECORD_MAX,
+            WEIR__TRANSPORT_PARTS_MAX * WEIR__TRANSPORT_RECORD_MAX, WEIR__SEND_PARTS_MAX,
+            WEIR__ZEROCOPY_PART_MIN);
     fprintf(out,
             ",\n\"limits\":{\"pinned_bytes\":%" PRIu64 ",\"pinned_bytes_connection\":%" PRIu64
             ",\"zerocopy_bytes_min\":%u,\"rtt_us\":%u,\"rtt_busy_us\":%u,\"memlock_bytes\":",

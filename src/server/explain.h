@@ -15,7 +15,9 @@
  *   "interfaces"  an array of what other addresses there are, none of which was tried: "name", "address"
  *   "decisions"   an array, of each transport ("plain", "file", "tls", "ktls"), route ("loopback", "new") and size:
  *                 "transport", "route", "bytes", "send", "reason" and "text", as weir/send.h names them
- *   "pieces"      bytes: "file" of one call, "file_operation", "record", "tls_send", "parts" (their number), "part_min"
+ *   "congestion_control" the system's, on which a file's pieces depend
+ *   "pieces"      bytes: "file" of one call (0: no bound), "file_operation", "record", "tls_send", "part_min"; and
+ *                 "parts", their number
  *   "limits"      "pinned_bytes", "pinned_bytes_connection", "zerocopy_bytes_min", "rtt_us", "rtt_busy_us",
  *                 "memlock_bytes" (null: no limit, or none that concerns this user), "optmem_bytes" (null: unknown)
  */

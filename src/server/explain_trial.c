@@ -69,6 +69,14 @@ static void on_listener_closed(struct weir_listener *listener)
     pair->listener = NULL;
 }
 
+static bool listen_on_loopback(struct pair *pair)
+{
+    struct weir_address address;
+
+    return weir_address_parse(&address, "127.0.0.1:0") == 0 &&
+           weir_listener_start(&pair->listener, pair->loop, &address, NULL, on_accept, pair) == 0;
+}
+
 /* Queues the send, of memory alone. */
 static bool begin(struct pair *pair)
 {
@@ -83,9 +91,7 @@ static bool begin(struct pair *pair)
     };
     struct weir_address address;
 
-    if (weir_address_parse(&address, "127.0.0.1:0") != 0 ||
-        weir_listener_start(&pair->listener, pair->loop, &address, NULL, on_accept, pair) != 0 ||
-        weir_listener_address(pair->listener, &address) != 0 ||
+    if (weir_listener_address(pair->listener, &address) != 0 ||
         weir_stream_connect(&pair->streams[0], pair->loop, &address, NULL, &handler, pair) != 0)
         return false;
     return weir_stream_write(pair->streams[0], &write) == 0;
@@ -143,13 +149,14 @@ void weir__trial_run(struct weir__trial *trial)
     snprintf(trial->engine, sizeof(trial->engine), "%s", weir_loop_engine_name(pair.loop));
     trial->zerocopy = weir__loop_zerocopy(pair.loop, &pinned_bytes_max) != WEIR_ZEROCOPY_OFF;
     uint64_t deadline_ns = weir_loop_now_ns(pair.loop) + WEIR__TRIAL_LIMIT_MS / 2 * NS_PER_MS;
-    if (trial->zerocopy && begin(&pair)) {
+    bool listens = listen_on_loopback(&pair);
+    struct weir__send_policy *policy = weir__loop_send_policy(pair.loop);
+    /* As the listener found out. */
+    trial->file_piece_bytes = policy ? weir__send_policy_piece(policy) : 0;
+    if (listens && trial->zerocopy && begin(&pair)) {
         run_until(&pair, &pair.released, deadline_ns);
         trial->outcome = outcome_of(&pair);
     }
-    /* As the listener found out. */
-    struct weir__send_policy *policy = weir__loop_send_policy(pair.loop);
-    trial->file_piece_bytes = policy ? weir__send_policy_piece(policy) : 0;
     /* One whose ends do not come goes with the process. */
     if (end(&pair, deadline_ns + WEIR__TRIAL_LIMIT_MS / 2 * NS_PER_MS))
         weir_loop_free(pair.loop);

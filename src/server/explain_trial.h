@@ -22,7 +22,7 @@ enum weir__trial_outcome {
 struct weir__trial {
     char engine[16];         /* of --engine auto; "" = none works */
     bool zerocopy;           /* it has that */
-    size_t file_piece_bytes; /* for a call of sendfile; 0 = no bound */
+    size_t file_piece_bytes; /* of a file, for one call; 0 = no bound */
     enum weir__trial_outcome outcome;
 };
 

@@ -90,6 +90,7 @@ class ExplainTest(unittest.TestCase):
         self.assertEqual(
             sorted(self.report),
             [
+                "congestion_control",
                 "decisions",
                 "engine",
                 "interfaces",

@@ -22,6 +22,7 @@ from support import Connection, Server, wait_for
 
 HUGE_BYTES = 64 * 1024 * 1024
 LARGE_BYTES = 1_500_000
+OWED_BYTES = 150_000  # the kernel takes it though the client does not
 SMALL = b"hello\n"
 # A timeout may come that much late, or early by the grain of a timer.
 LATE_SECONDS = 1.0
@@ -40,6 +41,7 @@ class LimitsTest(unittest.TestCase):
         (cls.root / "small").write_bytes(SMALL)
         support.sparse_file(cls.root / "huge", HUGE_BYTES)
         support.sparse_file(cls.root / "large", LARGE_BYTES)
+        support.sparse_file(cls.root / "owed", OWED_BYTES)
 
     def serve(self, *options: str) -> Server:
         server = Server(self.root, *options, engine=self.engine)
@@ -204,12 +206,12 @@ class LimitsTest(unittest.TestCase):
         # Without delivery a response is over when the kernel has it, long before the client does.
         server = self.serve("--delivery", "off", "--min-rate", "100000", "--send-timeout", "1")
         with server.connect(receive_bytes=65536) as client:
-            client.request("/large")
-            server.log_of("/large")
+            client.request("/owed")
+            server.log_of("/owed")
             client.request("/huge")
             began = time.monotonic()
             while time.monotonic() - began < 2.5:
-                self.assertTrue(client.receive_some(50_000))
+                self.assertTrue(client.receive_some(12_500))
                 time.sleep(0.1)
             client.reset()
         self.assertEqual(server.log_of("/huge")["outcome"], "reset")

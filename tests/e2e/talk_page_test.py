@@ -35,8 +35,9 @@ def document() -> dict[str, Any]:
         "ktls": {"kernel": "7.3", "ktls": [{"engine": "epoll", "servers": {
             "weir epoll openssl": cost(100), "weir epoll openssl ktls-tx": cost(80)}}]},
         "zerocopy": {"zerocopy": [{"engine": "epoll", "transport": "tls", "connections": 1, "servers": modes}]},
-        "route": {"kernels": {"6.1": [{"engine": "poll", "what": "memory", "zerocopy": "auto", "used": 42,
-                                       "copied": 0, "held_ms": [12.0, 34.0]}]}},
+        "route": {"kernels": {"6.1": [
+            {"engine": "poll", "what": "memory", "zerocopy": "auto", "used": 42, "copied": 0, "held_ms": [12.0, 34.0]},
+            {"engine": "epoll", "what": "memory", "zerocopy": "auto", "used": 17, "copied": 0, "held_ms": [10.0]}]}},
         "io_uring": {"io_uring": [{"target": "1kb", "connections": 10, "servers": loops}]},
     }
 
@@ -45,10 +46,12 @@ class TalkPageTest(unittest.TestCase):
     def test_all_is_there(self) -> None:
         page, charts = talk_page.page(document())
         for words in ("| 128 KB | 0.100 | 1.000 | 1.062 | -62.5 ms |", "sending in the kernel | 12500 | 1.25 | 80 | 0.80 |",
-                      "| on | 33333 | 30.0 | 1.50 | 0 | 4711 |", "| 6.1 | poll | memory | auto | 42 | 0 | 12 to 34 |",
+                      "| on | 33333 | 30.0 | 1.50 | 0 | 4711 |", "| 6.1 | memory | auto | poll, epoll | 42 + 17 | 0 + 0 | 10 to 34 |",
                       "| 1 KB, 10 | Weir, io_uring | 62500 | 16.0 | 1.60 | - |"):
             self.assertIn(words, page)
         self.assertNotIn("Not measured", page)
+        self.assertEqual([line for line in page.splitlines() if "## " in line],
+                         ["## 1. When did the transfer end?", "## 2. Kernel TLS", "## 3. MSG_ZEROCOPY", "## 4. io_uring"])
         for name, chart in charts.items():
             self.assertEqual(page.count(f"]({name})"), 1)
             self.assertTrue(xml.etree.ElementTree.fromstring(chart).tag.endswith("svg"))

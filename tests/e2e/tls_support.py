@@ -27,6 +27,8 @@ KB = 1024
 HUGE_BYTES = 32 * KB * KB
 # Set where a kernel that has TLS is what is tested.
 KTLS_REQUIRED = bool(os.environ.get("WEIR_KTLS"))
+# What the log says of bytes that did not come from a file: zero copy is tried on each route.
+SENT_FROM_MEMORY = ("copy", "zerocopy", "copied")
 # IANA's names of what OpenSSL calls otherwise.
 IANA_NAMES = {
     "ECDHE-ECDSA-AES128-GCM-SHA256": "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",

@@ -292,7 +292,11 @@ class Client:
         return at + part
 
     def _completed(self, number: int, size: int) -> None:
-        self.world.ledger.complete(number, size)
+        if self.manner in ("abort", "leave"):
+            # Its kernel may still be waiting to acknowledge this when the reset comes.
+            self.world.ledger.end(number, books.ONCE)
+        else:
+            self.world.ledger.complete(number, size)
         self.world.totals.completed += 1
         self.asked.popleft()
         self.offset = -1

@@ -85,7 +85,7 @@ class Ledger:
         self._states[number] = state | SEEN
         body = self._bodies.pop(number, None)
         if state & COMPLETE and (outcome != "delivered" or body not in (None, entry["body_bytes"])):
-            self.complain(f"request {number} was complete, but its line says {line[:400]!r}")
+            self.complain(f"request {number} was complete, but its line says {line[:800]!r}")
 
     def close(self) -> None:
         """No line follows: those that are missing are wrong, and those that should not be."""

@@ -571,8 +571,9 @@ static void memory_registered_in_part(struct engine_fixture *f)
     pinned_open(&p, f, true, BYTES);
     int rc = f->ops->memory_register(f->engine, p.bytes + 1000, 20000);
     record_submit(&p.receive);
-    send_some(&p, 1000, 0);
-    send_some(&p, 20000, 0);
+    send_some(&p, 900, 0);
+    send_some(&p, 500, 0);
+    send_some(&p, 10000, 0);
     send_some(&p, 20000, 0);
     parts[0] = (struct iovec){.iov_base = p.bytes + 900, .iov_len = 500};
     parts[1] = (struct iovec){.iov_base = p.bytes + 20900, .iov_len = 500};

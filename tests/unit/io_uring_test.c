@@ -830,18 +830,16 @@ static void send_without(const struct weir__io_uring_features *features, int reg
     enum { PART = 3000 };
     const struct weir__engine_options options = {.receive_bytes = 4096, .receive_buffers = 16};
     static uint8_t bytes[2 * PART], got[2 * PART];
-    struct iovec parts[] = {{bytes, PART}, {bytes + PART, PART}};
     struct weir__pin pin = {.released = on_released};
     struct weir__socket ours;
     struct record record = {.last = 0};
     uint8_t *memory = aligned_alloc(4096, 8192);
+    struct iovec parts[] = {{memory, PART}, {memory + PART, PART}};
     int peer;
 
     assert_non_null(memory);
     for (unsigned i = 0; i < 2 * PART; i++)
         memory[i] = bytes[i] = (uint8_t)(i * 7);
-    parts[0].iov_base = memory;
-    parts[1].iov_base = memory + PART;
     pins_released = 0;
     assert_int_equal(weir__io_uring_open_with(&engine, &options, features), 0);
     assert_int_equal(ops->can_zerocopy(engine), features->zerocopy);

@@ -55,7 +55,7 @@ static void notice(struct weir__send_policy *policy, struct weir__route *route, 
                    uint64_t now_ns)
 {
     weir__send_policy_tried(policy, route);
-    weir__send_policy_released(policy, route, BIG, result, now_ns);
+    weir__send_policy_released(policy, route, BIG, result, true, now_ns);
 }
 
 static void test_each_reason_has_a_name_and_a_way(void **state)
@@ -195,7 +195,20 @@ static void test_a_route_is_tried_once_at_a_time(void **state)
     assert_int_equal(ask(&policy, route, NOW), BECAUSE(TRIED));
     weir__send_policy_tried(&policy, route);
     assert_int_equal(ask(&policy, route, NOW), BECAUSE(ROUTE));
-    weir__send_policy_released(&policy, route, BIG, WEIR__PIN_UNSENT, NOW);
+    weir__send_policy_released(&policy, route, BIG, WEIR__PIN_UNSENT, true, NOW);
+    assert_int_equal(ask(&policy, route, NOW), BECAUSE(TRIED));
+}
+
+/* A reset discards what was pinned, and the kernel tells of that as used. */
+static void test_what_never_arrived_says_nothing_of_a_route(void **state)
+{
+    struct weir__send_policy policy;
+
+    (void)state;
+    weir__send_policy_init(&policy, AUTO, MAX);
+    struct weir__route *route = any_route(&policy);
+    weir__send_policy_tried(&policy, route);
+    weir__send_policy_released(&policy, route, BIG, WEIR__PIN_USED, false, NOW);
     assert_int_equal(ask(&policy, route, NOW), BECAUSE(TRIED));
 }
 
@@ -336,7 +349,7 @@ static void test_a_place_is_taken_over(void **state)
     assert_true(route->key != key);
     assert_int_equal(ask(&policy, route, NOW), BECAUSE(TRIED));
     /* The notice of the one before comes here, and does no harm. */
-    weir__send_policy_released(&policy, route, BIG, WEIR__PIN_UNSENT, NOW);
+    weir__send_policy_released(&policy, route, BIG, WEIR__PIN_UNSENT, true, NOW);
     assert_int_equal(route->tries, 0);
     assert_ptr_equal(any_route(&policy), route);
     assert_int_equal(route->key, key);
@@ -358,11 +371,11 @@ static void test_counts(void **state)
     assert_int_equal(info->pinned_bytes, 1000);
     weir__send_policy_pinned(&policy, 1000, 0);
     assert_int_equal(info->pinned_bytes, 0);
-    weir__send_policy_released(&policy, NULL, 1000, WEIR__PIN_USED, NOW);
-    weir__send_policy_released(&policy, NULL, 300, WEIR__PIN_COPIED, NOW);
-    weir__send_policy_released(&policy, NULL, 200, WEIR__PIN_COPIED, NOW);
-    weir__send_policy_released(&policy, NULL, 7, WEIR__PIN_REFUSED, NOW);
-    weir__send_policy_released(&policy, NULL, 9, WEIR__PIN_UNSENT, NOW);
+    weir__send_policy_released(&policy, NULL, 1000, WEIR__PIN_USED, true, NOW);
+    weir__send_policy_released(&policy, NULL, 300, WEIR__PIN_COPIED, true, NOW);
+    weir__send_policy_released(&policy, NULL, 200, WEIR__PIN_COPIED, true, NOW);
+    weir__send_policy_released(&policy, NULL, 7, WEIR__PIN_REFUSED, true, NOW);
+    weir__send_policy_released(&policy, NULL, 9, WEIR__PIN_UNSENT, true, NOW);
     assert_int_equal(info->sends[BECAUSE(SMALL)], 2);
     assert_int_equal(info->bytes[BECAUSE(SMALL)], 30);
     assert_int_equal(info->sends[BECAUSE(PAYS)], 1);
@@ -385,6 +398,7 @@ int main(void)
         cmocka_unit_test(test_a_route_that_pays_is_used_at_once),
         cmocka_unit_test(test_a_route_that_copies_is_tried_ever_more_seldom),
         cmocka_unit_test(test_late_copies_do_not_lengthen_the_pause),
+        cmocka_unit_test(test_what_never_arrived_says_nothing_of_a_route),
         cmocka_unit_test(test_a_route_that_paid_may_copy_now_and_then),
         cmocka_unit_test(test_a_refusal_is_the_loops),
         cmocka_unit_test(test_routes_are_those_of_networks),

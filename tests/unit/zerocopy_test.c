@@ -197,6 +197,55 @@ static void a_peers_reset_lets_go_of_what_is_pinned(struct stream_fixture *f)
     assert_nothing_pinned(f);
 }
 
+static void open_again(struct stream_fixture *f)
+{
+    fixture_await(f, &f->client.closes, 1);
+    fixture_reset(f);
+    assert_int_equal(fixture_open_client(f), 0);
+    fixture_await(f, &f->client.opens, 1);
+    fixture_await(f, &f->server.opens, 1);
+    weir_stream_read_start(f->client.stream);
+}
+
+/* Writes so little at a time that it is copied, until the peer's window is full. */
+static void fill_window(struct stream_fixture *f)
+{
+    struct weir_delivery_info info = {.notsent_bytes = 0};
+
+    for (unsigned i = 0; i < 10000 && info.notsent_bytes == 0; i++) {
+        int error = fixture_write(&f->server, NULL, stream_pattern, 3000);
+        assert_true(error == 0 || error == WEIR_EQUEUEFULL);
+        weir_loop_run_once(f->loop, error ? 1 : 0);
+        assert_int_equal(weir_stream_delivery_info(f->server.stream, &info), 0);
+    }
+    assert_true(info.notsent_bytes > 0);
+}
+
+/* What a reset discards before loopback could copy it is told of as used. */
+static void a_reset_says_nothing_of_the_route(struct stream_fixture *f)
+{
+    static struct send discarded;
+    struct send send;
+
+    fixture_connect(f);
+    weir_stream_read_stop(f->client.stream);
+    fill_window(f);
+    assert_int_equal(fixture_write(&f->server, &discarded, stream_pattern, BODY_BYTES), 0);
+    fixture_pass(f, 10);
+    assert_true(info_of(f).pinned_bytes > 0);
+    weir_stream_abort(f->server.stream, 0);
+    fixture_await(f, &f->server.closes, 1);
+    assert_int_equal(info_of(f).zerocopy_used, 1);
+    weir_stream_read_start(f->client.stream);
+    open_again(f);
+    for (unsigned i = 0; i < MANY; i++) {
+        assert_int_equal(fixture_write(&f->server, &send, stream_pattern, BODY_BYTES), 0);
+        fixture_await_stage(f, &send, WEIR_STAGE_DELIVERED);
+        fixture_await_stage(f, &send, WEIR_STAGE_RELEASED);
+    }
+    assert_int_equal(info_of(f).sends[WEIR_SEND_BECAUSE_PAYS], 0);
+}
+
 static void a_close_waits_for_what_is_pinned(struct stream_fixture *f)
 {
     struct send send;
@@ -248,6 +297,11 @@ static const struct stream_test tests[] = {
     {.name = "a route that copies is left alone",
      .run = a_route_that_copies_is_left_alone,
      .kernel = true,
+     .zerocopy = WEIR_ZEROCOPY_AUTO},
+    {.name = "a reset says nothing of the route",
+     .run = a_reset_says_nothing_of_the_route,
+     .kernel = true,
+     .plain = true,
      .zerocopy = WEIR_ZEROCOPY_AUTO},
     {.name = "a deadline lets go of what is pinned",
      .run = a_deadline_lets_go_of_what_is_pinned,
