@@ -30,7 +30,8 @@ struct weir__tls_control {
 /* While records are made here. */
 struct weir__tls_made {
     struct weir__tls_output output;
-    uint64_t stamp_end; /* of the wire: the last record with which a write ends that waits */
+    /* Of the wire: the first and the last record, of those not taken, with which a write ends that waits. */
+    uint64_t stamp_first, stamp_end;
     uint64_t small_end; /* of the owner's bytes: records before it are small */
     uint64_t made_ns;   /* when the last record was made */
 };

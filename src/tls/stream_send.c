@@ -119,12 +119,17 @@ int weir__tls_control(void *context, enum weir__tls_content type, const uint8_t 
     return 0;
 }
 
-/* How many more bytes may go behind the last made end that is to be stamped: see WEIR__COALESCE_BYTES_MAX. */
+static bool awaits_stamp(const struct weir__tls_stream *tls)
+{
+    return tls->made.stamp_end > tls->base.stream->ledger.accepted;
+}
+
+/* How many more bytes may go behind the first made end that is to be stamped: see WEIR__COALESCE_BYTES_MAX. */
 static uint64_t coalesce_room(const struct weir__tls_stream *tls)
 {
-    uint64_t behind = made_end(tls) - tls->made.stamp_end;
+    uint64_t behind = made_end(tls) - tls->made.stamp_first;
 
-    if (tls->made.stamp_end <= tls->base.stream->ledger.accepted)
+    if (!awaits_stamp(tls))
         return UINT64_MAX;
     return behind < WEIR__COALESCE_BYTES_MAX ? WEIR__COALESCE_BYTES_MAX - behind : 0;
 }
@@ -227,6 +232,13 @@ static int gather(struct weir__tls_stream *tls, struct gathering *all)
     return error;
 }
 
+static void note_stamp(struct weir__tls_stream *tls)
+{
+    if (!awaits_stamp(tls))
+        tls->made.stamp_first = made_end(tls);
+    tls->made.stamp_end = made_end(tls);
+}
+
 static int seal_next(struct weir__tls_stream *tls)
 {
     struct weir_stream *stream = tls->base.stream;
@@ -251,7 +263,7 @@ static int seal_next(struct weir__tls_stream *tls)
         return WEIR_ETLS;
     weir__tls_output_commit(&tls->made.output, (size_t)size);
     if (weir__stream_sealed(stream, all.bytes, made_end(tls), (uint64_t)size - all.bytes))
-        tls->made.stamp_end = made_end(tls);
+        note_stamp(tls);
     weir__offset_map_add(&tls->map, made_end(tls), stream->plain_taken, WEIR__OFFSET_WHOLE);
     return 0;
 }
@@ -452,7 +464,7 @@ static enum weir__transport_plan plan_output(struct weir__tls_stream *tls,
     send->part_count = weir__tls_output_parts(&tls->made.output, send->parts, send->held,
                                               WEIR__TRANSPORT_PARTS_MAX, &send->length);
     send->may_pin = true;
-    send->stamp = tls->made.stamp_end > tls->base.stream->ledger.accepted;
+    send->stamp = awaits_stamp(tls);
     return WEIR__TRANSPORT_MADE;
 }
 

@@ -118,7 +118,7 @@ MUTANTS = [
      "uint64_t skip = write->taken;", "uint64_t skip = 0;"),
     ("a file is encrypted from its beginning again", TLS_SEND,
      "write->file_offset + done, target", "write->file_offset, target"),
-    ("no stamp is asked for with TLS", TLS_SEND, "tls->made.stamp_end = made_end(tls);", ";"),
+    ("no stamp is asked for with TLS", TLS_SEND, "        note_stamp(tls);", ";"),
     ("a key has no bound", TLS_SEND, "if (sequence < tls->context->records_max)", "if (1)"),
     ("a KeyUpdate changes nothing here", TLS_SEND,
      "error = weir__tls_session_next_tx(&tls->session, &keys);\n        weir__tls_wipe(", "weir__tls_wipe("),

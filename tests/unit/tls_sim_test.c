@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A server that closes once the handshake is done, while the kernel takes TLS over and the client sends. */
+/* TLS where time is exact: what only shows when things happen at the same moment, or on a slow link. */
 #include <weir/weir.h>
 
 #include <setjmp.h>
@@ -16,6 +16,9 @@
 #define SEEDS       200
 #define BODY_BYTES  65536u
 #define DEADLINE_MS 60000
+#define WRITES      16
+#define WRITE_BYTES 4000u
+#define NS_PER_MS   1000000u
 
 struct side {
     struct weir_tls_context *context;
@@ -25,14 +28,33 @@ struct side {
 
 static struct side server, client;
 static uint8_t body[BODY_BYTES];
+static unsigned writes; /* of the client's, once it is open */
+static size_t write_bytes;
+static uint64_t delivered_ns[WRITES];
+
+static void on_stage(struct weir_stream *stream, void *context,
+                     const struct weir_write_event *event)
+{
+    (void)stream;
+    assert_int_equal(event->stage, WEIR_STAGE_DELIVERED);
+    *(uint64_t *)context = event->at_ns;
+}
 
 static void on_open(struct weir_stream *stream)
 {
-    const struct iovec part = {.iov_base = body, .iov_len = BODY_BYTES};
-    const struct weir_write write = {.parts = &part, .part_count = 1, .file = -1};
+    const struct iovec part = {.iov_base = body, .iov_len = write_bytes};
+    struct weir_write write = {
+        .parts = &part,
+        .part_count = 1,
+        .file = -1,
+        .stages = WEIR_STAGE_DELIVERED,
+        .on_stage = on_stage,
+    };
 
-    if (weir_stream_context(stream) == &client)
+    for (unsigned i = 0; weir_stream_context(stream) == &client && i < writes; i++) {
+        write.context = &delivered_ns[i];
         assert_int_equal(weir_stream_write(stream, &write), 0);
+    }
     weir_stream_close(stream, DEADLINE_MS);
 }
 
@@ -75,23 +97,14 @@ static struct weir_tls_context *context_new(bool is_server, enum weir_tls_kernel
     return context;
 }
 
-/* A cancelled receive ends late: the bytes of the client come before the kernel has their key. */
-static struct weir__engine *engine_new(uint64_t seed)
+static void options_init(struct weir__sim_options *options, uint64_t seed)
 {
-    struct weir__sim_options options;
-    struct weir__engine *engine;
-
-    weir__sim_options_init(&options, seed);
-    options.tls = &weir__tls_toy;
-    options.tls_tx_ciphers = options.tls_rx_ciphers = ~0u;
-    options.defer = 500;
-    options.defer_ns_max = 20000000;
-    options.delay_ns_max = 10000000;
-    assert_int_equal(weir__sim_new(&options, &engine), 0);
-    return engine;
+    weir__sim_options_init(options, seed);
+    options->tls = &weir__tls_toy;
+    options->tls_tx_ciphers = options->tls_rx_ciphers = ~0u;
 }
 
-static void seed_run(uint64_t seed)
+static void run(const struct weir__sim_options *options)
 {
     const struct weir_tls_connect connect = {.server_name = "localhost"};
     struct weir_loop_options loop_options;
@@ -101,13 +114,15 @@ static void seed_run(uint64_t seed)
     struct weir_stream *stream;
     struct weir_address address;
     struct weir_loop *loop;
+    struct weir__engine *engine;
 
     server = (struct side){.context = context_new(true, WEIR_TLS_KERNEL_TX_RX)};
     client = (struct side){.context = context_new(false, WEIR_TLS_KERNEL_OFF)};
     weir_loop_options_init(&loop_options);
     weir_listener_options_init(&listener_options);
     weir_stream_options_init(&stream_options);
-    assert_int_equal(weir__loop_new_on(&loop, engine_new(seed), &loop_options), 0);
+    assert_int_equal(weir__sim_new(options, &engine), 0);
+    assert_int_equal(weir__loop_new_on(&loop, engine, &loop_options), 0);
     assert_int_equal(weir_address_parse(&address, "127.0.0.1:8443"), 0);
     assert_int_equal(
         weir_listener_start(&listener, loop, &address, &listener_options, on_accept, NULL), 0);
@@ -124,21 +139,52 @@ static void seed_run(uint64_t seed)
     weir_tls_context_free(client.context);
     if (server.reason || client.reason)
         fail_msg("seed %llu: the server closed with %s, the client with %s",
-                 (unsigned long long)seed, weir_error_name(server.reason),
+                 (unsigned long long)options->seed, weir_error_name(server.reason),
                  weir_error_name(client.reason));
 }
 
-static void test_closing_is_clean(void **state)
+/* A cancelled receive ends late: the bytes of the client come before the kernel has their key. */
+static void test_a_server_closes_while_the_kernel_takes_over(void **state)
 {
     (void)state;
     tls_toy_seed(1);
-    for (uint64_t seed = 1; seed <= SEEDS; seed++)
-        seed_run(seed);
+    writes = 1;
+    write_bytes = BODY_BYTES;
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        struct weir__sim_options options;
+        options_init(&options, seed);
+        options.defer = 500;
+        options.defer_ns_max = 20 * NS_PER_MS;
+        options.delay_ns_max = 10 * NS_PER_MS;
+        run(&options);
+    }
+}
+
+/* 100 bytes in a millisecond, so that what one stamp tells for all of them is off by more than half a second. */
+static void test_each_write_has_its_own_delivery(void **state)
+{
+    struct weir__sim_options options;
+
+    (void)state;
+    tls_toy_seed(1);
+    writes = WRITES;
+    write_bytes = WRITE_BYTES;
+    options_init(&options, 1);
+    options.bandwidth_min = options.bandwidth_max = 100000;
+    options.segment_bytes_min = options.segment_bytes_max = 1460;
+    options.info = false; /* stamps alone tell */
+    run(&options);
+    for (unsigned i = 1; i < WRITES; i++)
+        assert_in_range(delivered_ns[i] - delivered_ns[i - 1], 0, 250 * NS_PER_MS);
+    assert_true(delivered_ns[WRITES - 1] - delivered_ns[0] > 400 * NS_PER_MS);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_closing_is_clean)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_server_closes_while_the_kernel_takes_over),
+        cmocka_unit_test(test_each_write_has_its_own_delivery),
+    };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
