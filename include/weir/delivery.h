@@ -50,8 +50,8 @@ struct weir_write_event {
     /** What these are on the wire: more with TLS, whose records have headers and tags. */
     uint64_t wire_bytes;
     /**
-     * Bits of enum weir_send_way, of what the kernel has taken so far. Whether it is ZEROCOPY or COPIED is known with
-     * RELEASED; before 
+     * Bits of enum weir_send_way, of what the kernel has taken so far. What is pinned counts as ZEROCOPY until its
+     * notice has come, which may say COPIED; with RELEASED it has. Kernel TLS: COPY or FILE, and KERNEL_TLS.
      */
     unsigned ways;
     /** For FAILED, why: WEIR_ERESET, WEIR_ETIMEDOUT, WEIR_EABORTED, WEIR_ETRUNCATED, ...; else 0.
