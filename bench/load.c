@@ -24,13 +24,15 @@
 #define PIPELINED_MAX     64
 #define REQUEST_BYTES_MAX 256
 #define RECEIVE_BYTES     32768
+#define HEAD_BYTES_MAX    1024
 #define EVENTS_MAX        256
 #define WAIT_MS           10000
 
-/* What a connection waits for: the rest of a body, or a head of which it has had nothing. */
+/* What a connection waits for: the rest of a body, or of a head, of which it has these bytes. */
 struct connection {
     int socket;
-    size_t body_left;
+    size_t body_left, head_length;
+    char head[HEAD_BYTES_MAX];
 };
 
 static struct connection connections[CONNECTIONS_MAX];
@@ -74,12 +76,14 @@ static void ask(struct connection *connection, unsigned long count)
         die("a request cannot be sent");
 }
 
-/* Length of the head that begins there, of a response as it should be. */
+/* Length of the head that begins there, of a response as it should be; 0: there is more of it to come. */
 static size_t head_check(char *data, size_t length)
 {
     char *end = memmem(data, length, "\r\n\r\n", 4);
+    if (end == NULL && length > HEAD_BYTES_MAX)
+        die("a head without an end");
     if (end == NULL)
-        die("a head that is cut off");
+        return 0;
     *end = '\0'; /* of the head's last line */
     char *field = strcasestr(data, "\r\ncontent-length:");
     if (strncmp(data, "HTTP/1.1 200", 12) != 0)
@@ -95,7 +99,13 @@ static unsigned long data_take(struct connection *connection, char *data, size_t
     unsigned long ended = 0;
     for (size_t taken = 0; taken < length;) {
         if (connection->body_left == 0) {
-            taken += head_check(data + taken, length - taken);
+            size_t head = head_check(data + taken, length - taken);
+            if (head == 0) {
+                connection->head_length = length - taken;
+                memcpy(connection->head, data + taken, connection->head_length);
+                break;
+            }
+            taken += head;
             connection->body_left = body_length;
         }
         size_t part =
@@ -109,9 +119,9 @@ static unsigned long data_take(struct connection *connection, char *data, size_t
 
 static void serve(struct connection *connection)
 {
-    static char data[RECEIVE_BYTES];
+    static char data[HEAD_BYTES_MAX + RECEIVE_BYTES];
     unsigned long ended;
-    if (connection->body_left > sizeof(data)) {
+    if (connection->body_left > RECEIVE_BYTES) {
         /* What lies in the socket is dropped without a copy: tcp(7), MSG_TRUNC. */
         ssize_t length = recv(connection->socket, NULL, connection->body_left, MSG_TRUNC);
         if (length <= 0)
@@ -119,10 +129,13 @@ static void serve(struct connection *connection)
         connection->body_left -= (size_t)length;
         ended = connection->body_left == 0;
     } else {
-        ssize_t length = recv(connection->socket, data, sizeof(data), 0);
+        size_t before = connection->head_length;
+        memcpy(data, connection->head, before);
+        connection->head_length = 0;
+        ssize_t length = recv(connection->socket, data + before, RECEIVE_BYTES, 0);
         if (length <= 0)
             die("the end of a connection");
-        ended = data_take(connection, data, (size_t)length);
+        ended = data_take(connection, data, before + (size_t)length);
     }
     done += ended;
     if (ended)
