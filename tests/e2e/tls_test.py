@@ -11,7 +11,6 @@ import shutil
 import ssl
 import subprocess
 import time
-import unittest.mock
 from typing import Any
 
 import support
@@ -564,54 +563,6 @@ class HandshakeTest(tls_support.Case):
     def serve_with_copy(self, served: pathlib.Path, source: pathlib.Path) -> TlsServer:
         self.copy(source, served)
         return self.serve_bare(*pair(served), "--threads", "2")
-
-
-OPENSSL_CONFIG = """openssl_conf = all
-[all]
-providers = providers
-alg_section = algorithms
-[providers]
-default = default_provider
-[default_provider]
-activate = 1
-[algorithms]
-default_properties = {}
-"""
-
-
-class OpensslConfigTest(tls_support.Case):
-    """OpenSSL's configuration file is heeded, although Weir brings a provider of its own."""
-
-    abstract = False
-
-    def setUp(self) -> None:
-        self.engine, self.vendor = tls_support.one_engine(), "openssl"
-        if self.vendor not in tls_support.chosen_libraries():
-            self.skipTest("weir was built without OpenSSL")
-
-    def configure(self, properties: str) -> None:
-        """What Weir's OpenSSL is to demand of everything."""
-        file = self.authority.folder / "openssl.cnf"
-        file.write_text(OPENSSL_CONFIG.format(properties))
-        environment = unittest.mock.patch.dict(os.environ, {"OPENSSL_CONF": str(file)})
-        environment.start()
-        self.addCleanup(environment.stop)
-
-    def test_a_demand_that_rules_the_provider_out(self) -> None:
-        client = self.authority.client()
-        self.configure("provider=default")
-        server = self.serve()
-        for version in self.versions():
-            client.minimum_version = client.maximum_version = version
-            with server.connect_tls(client) as connection:
-                self.assert_serves(connection)
-
-    def test_a_demand_that_nothing_meets(self) -> None:
-        self.configure("provider=nobody")
-        options = ["--listen-tls", "127.0.0.1:0", "--tls", self.vendor, *pair(self.certificate)]
-        ended = support.weir_run("serve", str(self.root), *options)
-        self.assertEqual(ended.returncode, 1)
-        self.assertIn("this OpenSSL does not have what TLS needs", ended.stderr)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,8 @@ struct answer {
     uint64_t end; /* the offset in the response behind this write's last byte */
     bool last;
     uint64_t arrived_ns, accepted_ns, released_ns, sent_ns;
+    unsigned told; /* stages */
+    struct weir_write_event end_event;
     char text[REQUEST_BYTES_MAX];
 };
 
@@ -101,6 +103,7 @@ static void print_protection(const struct weir_stream *stream)
            info.kernel_rx ? "true" : "false");
 }
 
+/* `event`: of DELIVERED, or FAILED in place of it. */
 static void print_answer(struct weir_stream *stream, const struct answer *answer,
                          const struct weir_write_event *event)
 {
@@ -141,11 +144,15 @@ static void on_stage(struct weir_stream *stream, void *context, const struct wei
         break;
     case WEIR_STAGE_DELIVERED:
     case WEIR_STAGE_FAILED:
-        /* DELIVERED is the last of all, see the order in weir/delivery.h; FAILED replaces it. */
-        print_answer(stream, answer, event);
-        free(answer);
+        answer->end_event = *event;
         break;
     }
+    /* Memory may be released after all of it was delivered, see weir/delivery.h. FAILED is the last of all. */
+    answer->told |= event->stage;
+    if (event->stage != WEIR_STAGE_FAILED && answer->told != STAGES)
+        return;
+    print_answer(stream, answer, &answer->end_event);
+    free(answer);
 }
 
 static struct answer *answer_new(const struct connection *connection, uint64_t end, bool last)

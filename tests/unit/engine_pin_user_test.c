@@ -82,8 +82,10 @@ static int user(const struct weir__engine_ops *ops, void *context)
     if (!bytes || !become_user(*(const rlim_t *)context))
         return NO_USER;
     pattern_fill(bytes, room, 0);
-    if (ops->open(&engine, &options) != 0)
+    if (ops->open(&engine, &options) != 0) {
+        free(bytes);
         return NO_ENGINE;
+    }
     enum outcome outcome = send_and_receive(engine, bytes);
     if (outcome == REFUSED_SOME || outcome == REFUSED_ALL)
         ops->close(engine);
