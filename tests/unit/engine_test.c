@@ -227,9 +227,11 @@ static void accepted_sockets_inherit(struct engine_fixture *f)
     wait_until(f, &accept.handle_count, 1);
     f->ops->socket_adopt(f->engine, &server, accept.handles[0]);
     assert_int_equal(tcp_option(&server, TCP_NODELAY), 1);
+#ifndef WEIR_PORTABLE /* POSIX knows no such bound */
     assert_int_equal(tcp_option(&server, TCP_NOTSENT_LOWAT), 100000);
     f->ops->socket_unsent_max(f->engine, &server, 0);
     assert_int_equal(tcp_option(&server, TCP_NOTSENT_LOWAT), UINT32_MAX);
+#endif
     record_cancel_and_finish(&accept);
     f->ops->socket_close(f->engine, &server);
     f->ops->socket_close(f->engine, &client);
