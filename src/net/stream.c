@@ -202,15 +202,19 @@ static void on_receive(struct weir__op *op, const struct weir__completion *compl
         return;
     }
     weir__stream_defer(stream);
-    if (stream->transport && !stream->dying &&
-        !stream->transport->ops->receive_ended(stream->transport, completion->result))
-        return;
-    if (completion->result == 0)
+    if (completion->result == 0) {
         stream->input_ended = true;
-    else if (completion->result != WEIR_ECANCELLED)
+        if (stream->transport)
+            stream->fin_due = true;
+        else
+            stream->end_due = true;
+        return;
+    }
+    if (stream->transport && !stream->dying &&
+        !stream->transport->ops->receive_ended(stream->transport, (int)completion->result))
+        return;
+    if (completion->result != WEIR_ECANCELLED)
         weir__stream_end(stream, (int)completion->result, false);
-    if (stream->input_ended && !stream->transport)
-        stream->end_due = true;
 }
 
 static void drop_held(struct weir_stream *stream)
@@ -228,7 +232,7 @@ static bool may_tell(const struct weir_stream *stream)
     return stream->reading && !stream->closing && !stream->dying;
 }
 
-/* Hands over what was held, then the end of the input. */
+/* Hands over what was held, then the end of the input: what a transport makes of the FIN comes behind both. */
 static void tell_input(struct weir_stream *stream)
 {
     while (stream->held_first && may_tell(stream)) {
@@ -239,6 +243,10 @@ static void tell_input(struct weir_stream *stream)
             stream->held_end = &stream->held_first;
         tell_data(stream, held->data, held->length, held->arrived_ns);
         free_held(stream, held);
+    }
+    if (stream->fin_due && !stream->held_first && !stream->dying) {
+        stream->fin_due = false;
+        stream->transport->ops->fin_received(stream->transport);
     }
     if (stream->end_due && !stream->end_told && !stream->held_first && may_tell(stream)) {
         stream->end_told = true;

@@ -98,7 +98,7 @@ struct weir_stream {
     enum weir_delivery_source source; /* the best that is to be had here */
     uint64_t answer_due_ns;           /* the last write that waits was accepted; 0 = answered */
     uint64_t unstamped_end;           /* wire offset: a send up to here had no stamp */
-    uint8_t quick_answers;            /* in a row, up to a bound: see stream_send.c */
+    uint8_t quick_answers;            /* in a row, up to a bound: see stream_delivery.c */
 
     bool unsent_bounded;           /* WEIR__UNSENT_BYTES_MAX holds */
     uint64_t pace_ns, pace_offset; /* when how many of the wire's bytes were taken; 0 = not yet */
@@ -116,6 +116,7 @@ struct weir_stream {
     bool input_ended;  /* the peer's FIN was read */
     bool
         input_lost; /* nothing more can be read, the FIN neither: the watch says when it has come */
+    bool fin_due;   /* the transport is to hear of the FIN behind what is held */
     bool end_due;   /* on_end is due behind what is held */
     bool end_told;
     bool shut_wanted; /* FIN once the queue is empty */

@@ -12,14 +12,16 @@
 
 /*
  * A stamp is a packet of its own in the error queue, made by the kernel, waking the loop, and read by a
- * call: two for each write would cost a fifth of the CPU time of a 1 KB response. A peer that answers at
- * once makes them needless: its next request carries the ACK, and asking then how much is unacknowledged
+ * call: two for each write would cost a fifth of the CPU time of a 1 KB response. A peer that answers soon
+ * makes them needless: its next request carries the ACK, and asking then how much is unacknowledged
  * costs a tenth of that. So a stream whose peer answered so often in a row within QUICK_ANSWER_MS sends
- * without stamps; the time that it reports is late by less than that. The first answer that stays away
- * ends it: the kernel is asked then, and the writes that follow are stamped again.
+ * without stamps. While an answer stays away the kernel is asked every ANSWER_CHECK_MS, and the time that is
+ * reported is late by less than that. Once it has stayed away for too long, the writes that follow are stamped
+ * again.
  */
 #define QUICK_ANSWERS_MIN 4
-#define QUICK_ANSWER_MS   10u
+#define QUICK_ANSWER_MS   40u
+#define ANSWER_CHECK_MS   10u
 
 static uint64_t now_ns(struct weir_stream *stream)
 {
@@ -261,16 +263,22 @@ static void note_answer(struct weir_stream *stream, uint64_t arrived_ns)
     stream->answer_due_ns = 0;
 }
 
-void weir__stream_answered(struct weir_stream *stream, uint64_t arrived_ns)
+static void count_unacked(struct weir_stream *stream)
 {
     uint64_t acked;
 
-    if (stream->answer_due_ns != 0)
-        note_answer(stream, arrived_ns);
-    if (!awaits_answer(stream) || !stream->ledger.first || !acked_now(stream, &acked))
+    if (!acked_now(stream, &acked))
         return;
     weir__ledger_reach(&stream->ledger, acked, now_ns(stream));
     weir__stream_tell_progress(stream);
+}
+
+void weir__stream_answered(struct weir_stream *stream, uint64_t arrived_ns)
+{
+    if (stream->answer_due_ns != 0)
+        note_answer(stream, arrived_ns);
+    if (awaits_answer(stream) && stream->ledger.first)
+        count_unacked(stream);
 }
 
 /*
@@ -284,7 +292,7 @@ static uint64_t check_age_ms(const struct weir_stream *stream)
     if (stream->source != WEIR_DELIVERY_TX_ACK)
         return 0;
     if (awaits_answer(stream))
-        return QUICK_ANSWER_MS;
+        return ANSWER_CHECK_MS;
     if (stream->ledger.first == stream->ledger.last)
         return weir__ledger_check_delay_ms(true, stream->rtt_us, stream->checks);
     return stream->rtt_us / 1000u;
@@ -296,6 +304,8 @@ static uint64_t check_interval_ms(const struct weir_stream *stream)
     bool stamp_to_come = stream->source == WEIR_DELIVERY_TX_ACK && !awaits_answer(stream) &&
                          stream->ledger.first == stream->ledger.last;
 
+    if (awaits_answer(stream) && !weir__stream_wants_stamp(stream))
+        return ANSWER_CHECK_MS;
     return weir__ledger_check_delay_ms(stamp_to_come, stream->rtt_us, stream->checks);
 }
 
@@ -335,9 +345,12 @@ static void on_check(struct weir_timer *timer)
         return;
     if (first_age_ms(stream) >= check_age_ms(stream)) {
         stream->checks++;
-        if (awaits_answer(stream))
+        if (awaits_answer(stream) && first_age_ms(stream) >= QUICK_ANSWER_MS)
             stream->quick_answers = 0;
-        weir__stream_count(stream);
+        if (awaits_answer(stream) && !weir__stream_wants_stamp(stream))
+            count_unacked(stream);
+        else
+            weir__stream_count(stream);
     }
     if (stream->ledger.first && !stream->dying)
         start_check(stream);

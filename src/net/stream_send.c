@@ -465,7 +465,8 @@ void weir__stream_settle(struct weir_stream *stream)
 
     weir_timer_stop(&stream->check_timer);
     /* The kernel may know more than the stamps that reached us. */
-    weir__stream_count(stream);
+    if (stream->write_count > 0)
+        weir__stream_count(stream);
     while ((entry = weir__ledger_take_any(&stream->ledger))) {
         write = WEIR__CONTAINER(entry, struct weir__write, entry);
         if (write->stages)

@@ -56,8 +56,10 @@ struct weir__transport_ops {
     /* Bytes were received. The transport hands those of the owner to weir__stream_deliver. */
     void (*received)(struct weir__transport *transport, const struct weir__completion *completion,
                      uint64_t arrived_ns);
-    /* The receive operation has ended with `result`: 0, the FIN, or an error. False: it is to be begun again. */
-    bool (*receive_ended)(struct weir__transport *transport, int64_t result);
+    /* The receive operation has ended with the error `result`. False: it is to be begun again. */
+    bool (*receive_ended)(struct weir__transport *transport, int result);
+    /* The peer's FIN was read, and the owner has everything that came before it. */
+    void (*fin_received)(struct weir__transport *transport);
     /* Whether bytes must be received though the owner does not read. */
     bool (*wants_input)(const struct weir__transport *transport);
     /* Plans the next send; none is in flight. */

@@ -183,23 +183,22 @@ static void received(struct weir__transport *transport, const struct weir__compl
 }
 
 /* The peer has closed the connection. Without its close_notify that may be anybody's doing. */
-static void take_fin(struct weir__tls_stream *tls)
+static void fin_received(struct weir__transport *transport)
 {
+    struct weir__tls_stream *tls = weir__tls_stream_of(transport);
+
     /* An owner that closes has no use for what would follow. */
     if (tls->session.close_received || tls->session.failed || tls->base.stream->closing)
         return;
     weir__stream_fail(tls->base.stream, WEIR_ECUTOFF, !tls->session.open);
 }
 
-static bool receive_ended(struct weir__transport *transport, int64_t result)
+static bool receive_ended(struct weir__transport *transport, int result)
 {
     struct weir__tls_stream *tls = weir__tls_stream_of(transport);
     enum weir__tls_alert alert;
 
     switch (result) {
-    case 0:
-        take_fin(tls);
-        return true;
     case WEIR_ECANCELLED:
         if (tls->rx_switching)
             attach_rx(tls);
@@ -257,6 +256,7 @@ static const struct weir__transport_ops ops = {
     .connected = connected,
     .received = received,
     .receive_ended = receive_ended,
+    .fin_received = fin_received,
     .wants_input = wants_input,
     .plan = weir__tls_plan,
     .made_taken = weir__tls_made_taken,

@@ -66,7 +66,7 @@ MUTANTS = [
     ("what has no stamp is taken for acknowledged", DELIVERY,
      "*acked = unacked < accepted ? accepted - unacked : 0;", "*acked = accepted;"),
     ("what has no stamp is looked for as if it had one", DELIVERY,
-     "if (awaits_answer(stream))\n        return QUICK_ANSWER_MS;", ";"),
+     "if (awaits_answer(stream))\n        return ANSWER_CHECK_MS;", ";"),
     ("a stamp does not tell", DELIVERY,
      "weir__ledger_stamp(&stream->ledger, &completion->stamp);\n        weir__stream_tell_progress(stream);",
      "weir__ledger_stamp(&stream->ledger, &completion->stamp);"),

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "net/stream.h"
 #include "support/memory_fail.h"
 #include "support/stream_fixture.h"
 
@@ -454,6 +455,46 @@ static void delivery_off_says_that_it_cannot_know(struct stream_fixture *f)
     assert_int_equal(f->server.closes, 0);
 }
 
+/* One write of the server's, which the client answers after so long. Returns how long that took the server. */
+static uint64_t ask(struct stream_fixture *f, struct send *send, unsigned answer_ms)
+{
+    size_t at_client = f->client.length, at_server = f->server.length;
+
+    assert_int_equal(fixture_write(&f->server, send, stream_pattern, 1000), 0);
+    fixture_await_bytes(f, &f->client, at_client + 1000);
+    fixture_pass(f, answer_ms);
+    assert_int_equal(fixture_write(&f->client, NULL, "y", 1), 0);
+    fixture_await_bytes(f, &f->server, at_server + 1);
+    uint64_t answered_ns = weir_loop_now_ns(f->loop);
+    fixture_await_stage(f, send, WEIR_STAGE_DELIVERED);
+    assert_true(send->at_ns[WEIR_STAGE_DELIVERED] <= answered_ns + UINT64_C(20000000));
+    return answered_ns - send->at_ns[WEIR_STAGE_ACCEPTED];
+}
+
+static void a_peer_that_answers_soon_gets_no_stamps(struct stream_fixture *f)
+{
+    struct send send;
+    uint64_t slowest_ns = 0;
+
+    fixture_connect(f);
+    for (unsigned i = 0; i < 6; i++) {
+        uint64_t took_ns = ask(f, &send, 20);
+        slowest_ns = took_ns > slowest_ns ? took_ns : slowest_ns;
+    }
+    if (f->server.stream->source != WEIR_DELIVERY_TX_ACK)
+        return; /* there are none */
+    /* On a busy machine that may not have been soon. */
+    if (slowest_ns < UINT64_C(40000000))
+        assert_int_equal(send.source, WEIR_DELIVERY_TCP_INFO);
+    /* While the next answer stays away somebody asks: here the ACK takes a few milliseconds, elsewhere up to 40. */
+    ask(f, &send, 100);
+    uint64_t delivered_ns = send.at_ns[WEIR_STAGE_DELIVERED] - send.at_ns[WEIR_STAGE_ACCEPTED];
+    assert_true(delivered_ns < UINT64_C(25000000) || strcmp(f->engine, "sim") != 0);
+    /* It stayed away for too long: the next write has a stamp. */
+    ask(f, &send, 0);
+    assert_int_equal(send.source, WEIR_DELIVERY_TX_ACK);
+}
+
 /* Ends a conversation that lacked memory: nobody may wait for ever. */
 static void end_conversation(struct stream_fixture *f)
 {
@@ -555,6 +596,8 @@ const struct stream_test stream_tests[] = {
     {.name = "delivery off says that it cannot know",
      .run = delivery_off_says_that_it_cannot_know,
      .delivery_off = true},
+    {.name = "a peer that answers soon gets no stamps",
+     .run = a_peer_that_answers_soon_gets_no_stamps},
     {.name = "every allocation may fail", .run = every_allocation_may_fail},
 };
 const size_t stream_test_count = sizeof(stream_tests) / sizeof(stream_tests[0]);

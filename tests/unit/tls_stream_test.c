@@ -25,7 +25,8 @@ static void inject(struct stream_fixture *f, const uint8_t *bytes, size_t length
 {
     struct weir__tls_stream *tls = tls_of(&f->client);
 
-    assert_int_equal(weir__tls_output_append(&tls->made.output, &tls->context->buffers, bytes, length), 0);
+    assert_int_equal(
+        weir__tls_output_append(&tls->made.output, &tls->context->buffers, bytes, length), 0);
     weir__stream_defer(f->client.stream);
 }
 
@@ -228,6 +229,27 @@ static void a_cut_lets_writes_end(struct stream_fixture *f)
     fixture_await(f, &f->server.closes, 1);
     assert_int_equal(f->server.reason, WEIR_ECUTOFF);
     fixture_await(f, &f->client.ends, 1);
+}
+
+/* The server has opened what came with the handshake's end, and seen the FIN, before its owner reads. */
+static void a_cut_right_behind_the_handshake_loses_nothing(struct stream_fixture *f)
+{
+    fixture_listen(f);
+    assert_int_equal(fixture_open_client(f), 0);
+    tls_of(&f->client)->close_said = true;
+    assert_int_equal(fixture_write(&f->client, NULL, stream_pattern, 1000), 0);
+    weir_stream_shutdown(f->client.stream);
+    fixture_await(f, &f->accepts, 1);
+    weir_stream_read_stop(f->server.stream);
+    fixture_await(f, &f->server.opens, 1);
+    fixture_pass(f, 20);
+    assert_int_equal(f->server.closes, 0);
+    weir_stream_read_start(f->server.stream);
+    fixture_await(f, &f->server.closes, 1);
+    assert_int_equal(f->server.reason, WEIR_ECUTOFF);
+    assert_int_equal(f->server.length, 1000);
+    assert_pattern(f->server.bytes, 0, 1000);
+    assert_int_equal(f->server.ends, 0);
 }
 
 static void a_cut_handshake_is_told(struct stream_fixture *f)
@@ -478,6 +500,8 @@ static const struct stream_test tls_tests[] = {
      .run = what_is_too_much_for_a_round_waits_for_the_next},
     {.name = "a cut is no end", .run = a_cut_is_no_end},
     {.name = "a cut lets writes end", .run = a_cut_lets_writes_end},
+    {.name = "a cut right behind the handshake loses nothing",
+     .run = a_cut_right_behind_the_handshake_loses_nothing},
     {.name = "a cut handshake is told", .run = a_cut_handshake_is_told},
     {.name = "a half-close waits for the handshake", .run = a_half_close_waits_for_the_handshake},
     {.name = "to close in the handshake is to give up",
