@@ -110,6 +110,22 @@ def free_port():
 PEER, WEIR, LIMIT = "peer", "weir", "limit"
 
 
+class Machine:
+    """How busy all cores were, from now on: with what the kernel does in interrupts, which the scheduler counts for
+    whom they interrupt, or for nobody."""
+
+    def __init__(self):
+        self.began, self.idle = time.monotonic(), self.idle_s()
+
+    @staticmethod
+    def idle_s():
+        fields = pathlib.Path("/proc/stat").read_text().splitlines()[0].split()
+        return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
+
+    def busy_s(self):
+        return (time.monotonic() - self.began) * os.cpu_count() - (self.idle_s() - self.idle)
+
+
 class Server:
     """A server process that listens on a free port of 127.0.0.1."""
 
@@ -203,19 +219,18 @@ class Server:
         if self.tls is not None:
             _, cipher, option = TLS[self.tls]
             scheme, options = "https", [f"{option}={cipher}"]
-        before = self.cpu_ns()
+        machine, before = Machine(), self.cpu_ns()
         result = subprocess.run(
             [client, "--h1", "-t1", f"-c{connections}", f"-m{pipelined}", f"-n{requests}",
              *options,
              f"{scheme}://127.0.0.1:{self.port}/{target}"],
             capture_output=True, text=True, timeout=RUN_SECONDS_MAX, preexec_fn=pinned(CLIENT_CORE))
-        cpu_ns = self.cpu_ns() - before
+        cpu_ns, machine_s = self.cpu_ns() - before, machine.busy_s()
         seconds = check_output(result.stdout, self.name, requests, SIZES[target])
         if self.tls is not None:
             check_tls(result.stdout, self.name, *TLS[self.tls][:2])
         return Run(cpu_us=cpu_ns / 1e3 / requests, requests_s=requests / seconds,
-                   busy=cpu_ns / 1e9 / seconds)
-
+                   busy=cpu_ns / 1e9 / seconds, machine_us=machine_s * 1e6 / requests)
 
     def load_lean(self, program, target, connections, requests, pipelined=1):
         """Runs load.c once, for its rate. Raises BenchError as load does. Plain servers only."""
@@ -237,6 +252,7 @@ class Run:
     cpu_us: float | None = None  # server CPU per request, or per connection
     requests_s: float | None = None
     busy: float | None = None  # the share of the run that the server spent on the CPU
+    machine_us: float | None = None  # CPU of the whole machine per request: server, client, and what is nobody's
     alone_us: float | None = None  # server CPU per request, without the idle connections
     process_bytes: float | None = None  # per connection
     whole_bytes: float | None = None  # all of the process, over the connections

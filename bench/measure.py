@@ -117,8 +117,7 @@ def rows_of(running, runs):
 
 def row_of(server, runs):
     row = {"server": server.name, "kind": server.kind}
-    for field in ("cpu_us", "requests_s", "busy", "alone_us", "process_bytes", "whole_bytes",
-                  "kernel_bytes"):
+    for field in (field.name for field in dataclasses.fields(harness.Run)):
         values = [getattr(run, field) for run in runs]
         if None not in values:
             row[field] = vars(harness.Spread.of(values)) | {"runs": values}

@@ -22,7 +22,7 @@ LEFT_OUT = "-"
 METRIC_TITLES = {"cpu_us": "CPU us/request", "requests_s": "requests/s", "process_bytes": "process KB",
                  "alone_us": "alone us/request", "whole_bytes": "whole process KB",
                  "kernel_bytes": "kernel KB, both ends",
-                 "busy": "busy"}
+                 "busy": "busy", "machine_us": "both ends us/request"}
 SCALES = dict.fromkeys(("process_bytes", "whole_bytes", "kernel_bytes"), 1 / 1024)
 # The short table: what each row is called, its workload, and what is shown of it.
 SUMMARY = (("128 KB, 10 connections", "128kb-10", "cpu_us"),
