@@ -60,6 +60,7 @@ struct weir_stream *weir__stream_adopt(struct weir_loop *loop, int handle,
     stream->engine->ops->socket_adopt(stream->engine, &stream->socket, handle);
     /* What the listener has, its connections have. */
     stream->no_delay = false;
+    stream->paced = true;
     stream->unsent_bounded = true;
     weir__stream_delivery_open(stream);
     return stream;

@@ -100,7 +100,8 @@ struct weir_stream {
     uint64_t unstamped_end;           /* wire offset: a send up to here had no stamp */
     uint8_t quick_answers;            /* in a row, up to a bound: see stream_delivery.c */
 
-    bool unsent_bounded;           /* WEIR__UNSENT_BYTES_MAX holds */
+    bool paced;                    /* by its pace it has the kernel's whole buffer, or not */
+    bool unsent_bounded;           /* not at present: WEIR__UNSENT_BYTES_MAX holds */
     uint64_t pace_ns, pace_offset; /* when how many of the wire's bytes were taken; 0 = not yet */
 
     uint64_t arrived_ns;              /* of what is being received, for a transport */

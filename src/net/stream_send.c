@@ -154,7 +154,7 @@ static uint64_t taken_time(struct weir_stream *stream)
 
 /*
  * A peer that takes a lot at once gets the kernel's whole buffer: to fill it in small portions costs a wake-up for
- * each, twice the processor time over loopback. One that is slow never gets there.
+ * each, twice the processor time over loopback. One that is slow never gets there, or loses it again.
  */
 static void note_pace(struct weir_stream *stream, uint64_t taken_ns)
 {
@@ -164,9 +164,11 @@ static void note_pace(struct weir_stream *stream, uint64_t taken_ns)
         stream->pace_ns = taken_ns;
     if (offset - stream->pace_offset < FAST_BYTES)
         return;
-    if (taken_ns - stream->pace_ns < FAST_NS) {
-        stream->engine->ops->socket_unsent_max(stream->engine, &stream->socket, 0);
-        stream->unsent_bounded = false;
+    bool fast = taken_ns - stream->pace_ns < FAST_NS;
+    if (fast == stream->unsent_bounded) {
+        stream->unsent_bounded = !fast;
+        stream->engine->ops->socket_unsent_max(stream->engine, &stream->socket,
+                                               fast ? 0 : WEIR__UNSENT_BYTES_MAX);
     }
     stream->pace_ns = taken_ns;
     stream->pace_offset = offset;
@@ -181,7 +183,7 @@ static void take_sent_bytes(struct weir_stream *stream, uint64_t bytes)
         take_made(stream, bytes, taken_ns);
     else
         take_passed(stream, bytes, taken_ns);
-    if (stream->unsent_bounded)
+    if (stream->paced)
         note_pace(stream, taken_ns);
     weir__stream_tell_progress(stream);
 }

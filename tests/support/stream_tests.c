@@ -3,8 +3,11 @@
 /* What holds for every stream, whatever its transport: stream_test.c and tls_stream_test.c run it. */
 #include <weir/stream.h>
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "net/stream.h"
@@ -455,6 +458,41 @@ static void delivery_off_says_that_it_cannot_know(struct stream_fixture *f)
     assert_int_equal(f->server.closes, 0);
 }
 
+static void assert_bounded(struct stream_fixture *f, bool bounded)
+{
+    uint32_t value;
+    socklen_t length = sizeof(value);
+
+    assert_int_equal(f->server.stream->unsent_bounded, bounded);
+    if (strcmp(f->engine, "sim") == 0)
+        return;
+    assert_int_equal(getsockopt(f->server.stream->socket.handle, IPPROTO_TCP, TCP_NOTSENT_LOWAT,
+                                &value, &length),
+                     0);
+    assert_int_equal(value, bounded ? WEIR__UNSENT_BYTES_MAX : UINT32_MAX);
+}
+
+static void only_a_fast_peer_has_the_kernels_whole_buffer(struct stream_fixture *f)
+{
+    const size_t first = 3 << 19, piece = 128 << 10;
+
+    fixture_connect(f);
+    fixture_await(f, &f->server.opens, 1);
+    assert_bounded(f, true);
+    assert_int_equal(fixture_write(&f->server, NULL, stream_pattern, first), 0);
+    fixture_await_bytes(f, &f->client, first);
+    assert_bounded(f, false);
+    if (strcmp(f->engine, "sim") != 0)
+        return; /* what follows takes its time */
+    /* At last 1 MiB in more than a second. */
+    for (unsigned i = 1; i <= 17; i++) {
+        assert_int_equal(fixture_write(&f->server, NULL, stream_pattern, piece), 0);
+        fixture_await_bytes(f, &f->client, first + i * piece);
+        fixture_pass(f, 160);
+    }
+    assert_bounded(f, true);
+}
+
 /* One write of the server's, which the client answers after so long. Returns how long that took the server. */
 static uint64_t ask(struct stream_fixture *f, struct send *send, unsigned answer_ms)
 {
@@ -596,6 +634,8 @@ const struct stream_test stream_tests[] = {
     {.name = "delivery off says that it cannot know",
      .run = delivery_off_says_that_it_cannot_know,
      .delivery_off = true},
+    {.name = "only a fast peer has the kernel's whole buffer",
+     .run = only_a_fast_peer_has_the_kernels_whole_buffer},
     {.name = "a peer that answers soon gets no stamps",
      .run = a_peer_that_answers_soon_gets_no_stamps},
     {.name = "every allocation may fail", .run = every_allocation_may_fail},
