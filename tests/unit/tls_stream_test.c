@@ -47,14 +47,11 @@ static void inject_record(struct stream_fixture *f, uint8_t type, const void *co
 /* Data both ways, so that all that is to be taken over by the kernel has been. */
 static void settle(struct stream_fixture *f)
 {
-    struct send send;
-
     f->server.length = f->client.length = 0;
     assert_int_equal(fixture_write(&f->client, NULL, stream_pattern, 5000), 0);
     fixture_await_bytes(f, &f->server, 5000);
-    assert_int_equal(fixture_write(&f->server, &send, stream_pattern, 5000), 0);
+    assert_int_equal(fixture_write(&f->server, NULL, stream_pattern, 5000), 0);
     fixture_await_bytes(f, &f->client, 5000);
-    fixture_await_stage(f, &send, WEIR_STAGE_DELIVERED);
     assert_pattern(f->client.bytes, 0, 5000);
     f->server.length = f->client.length = 0;
 }
@@ -144,7 +141,8 @@ static void a_write_is_more_on_the_wire(struct stream_fixture *f)
     struct send send;
 
     fixture_connect(f);
-    settle(f);
+    assert_int_equal(fixture_write(&f->server, &send, stream_pattern, 5000), 0);
+    fixture_await_stage(f, &send, WEIR_STAGE_DELIVERED);
     weir_stream_delivery_info(f->server.stream, &before);
     assert_int_equal(fixture_write(&f->server, &send, stream_pattern, 100000), 0);
     fixture_await_stage(f, &send, WEIR_STAGE_DELIVERED);
@@ -178,6 +176,8 @@ static void records_are_small_at_first(struct stream_fixture *f)
     /* 14 KiB in 11 segments, the rest in full records. */
     assert_int_equal(records_of_a_write(f, overhead), 11 + 6);
     assert_int_equal(records_of_a_write(f, overhead), 7);
+    if (strcmp(f->engine, "sim") != 0)
+        return;            /* what follows takes its time */
     fixture_pass(f, 1100); /* a pause, after which the window is small again */
     assert_int_equal(records_of_a_write(f, overhead), 11 + 6);
 }

@@ -30,6 +30,8 @@ E2E_DELAY = ("delivery_test",)
 SANITIZED_KERNEL = "new"
 # What differs between TLS libraries and kernels is the business of tls_stream_test and the matrix.
 ONE_LIBRARY = {"WEIR_TLS_VENDORS": "openssl"}
+# What differs between engines is the business of unit tests on both kernels, and of the e2e tests on the newest.
+ONE_ENGINE = {"WEIR_ENGINES": "io_uring"}
 STEP_SECONDS_MAX = 240.0
 BOOT_SECONDS_MAX = 420.0
 
@@ -79,8 +81,9 @@ def _scripts(build: Build, folder: str, patterns: tuple[str, ...]) -> Iterator[S
 def boots(every: Build, sanitized: Build | None, only: str = "") -> list[Boot]:
     """The machines to start. The longest comes first: they run side by side."""
     found = []
-    one = every._replace(environment={**every.environment, **ONE_LIBRARY})
     for kernel in reversed(KERNELS):
+        fewer = ONE_LIBRARY if kernel != KERNELS[0] else {**ONE_LIBRARY, **ONE_ENGINE}
+        one = every._replace(environment={**every.environment, **fewer})
         steps = [*_programs(every, vm=("*_test",), unit=UNIT), *_scripts(every, "vm", ("*_guest_test",)),
                  *_scripts(one, "e2e", E2E)]
         if kernel != KERNELS[0]:
