@@ -8,7 +8,6 @@
 #include <linux/tls.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -255,19 +254,10 @@ static bool rekey_try(bool *known)
 
 bool weir__tls_can_rekey(struct weir__engine *engine)
 {
-    enum { UNKNOWN, NO, YES };
-    /* Threads that try at the same time find the same. */
-    static atomic_int answer = UNKNOWN;
-    int now = atomic_load_explicit(&answer, memory_order_relaxed);
-    bool known;
+    static atomic_int answer;
 
     (void)engine;
-    if (now == UNKNOWN) {
-        now = rekey_try(&known) ? YES : NO;
-        if (known)
-            atomic_store_explicit(&answer, now, memory_order_relaxed);
-    }
-    return now == YES;
+    return weir__kernel_can(&answer, rekey_try);
 }
 
 int weir__socket_holds(struct weir__socket *socket)

@@ -8,6 +8,7 @@
  * with POSIX alone, for another system to start from.
  */
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -65,6 +66,11 @@ void weir__descriptor_close_resets(int descriptor);
  * Linux only.
  */
 bool weir__descriptor_pair(int pair[2]);
+/*
+ * What `ask` finds out about this kernel, asked once for the process, or again as long as it could not tell (`*known`).
+ * Threads that ask at the same time find the same. `*answer` begins as 0. Linux only.
+ */
+bool weir__kernel_can(atomic_int *answer, bool (*ask)(bool *known));
 
 /* A connection's new descriptor, non-blocking and close-on-exec, or a negative WEIR_E*;
  * WEIR__WOULD_BLOCK where no peer waits. */

@@ -17,7 +17,6 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -476,6 +475,20 @@ bool weir__descriptor_pair(int pair[2])
     return pair[1] >= 0;
 }
 
+bool weir__kernel_can(atomic_int *answer, bool (*ask)(bool *known))
+{
+    enum { UNKNOWN, NO, YES };
+    int now = atomic_load_explicit(answer, memory_order_relaxed);
+    bool known;
+
+    if (now == UNKNOWN) {
+        now = ask(&known) ? YES : NO;
+        if (known)
+            atomic_store_explicit(answer, now, memory_order_relaxed);
+    }
+    return now == YES;
+}
+
 /* Whether a send by zero copy is taken, and its notice comes; `*known`: there was a connection to try it on. */
 static bool zerocopy_try(bool *known)
 {
@@ -503,17 +516,8 @@ static bool zerocopy_try(bool *known)
 
 bool weir__can_zerocopy(struct weir__engine *engine)
 {
-    enum { UNKNOWN, NO, YES };
-    /* Threads that try at the same time find the same. */
-    static atomic_int answer = UNKNOWN;
-    int now = atomic_load_explicit(&answer, memory_order_relaxed);
-    bool known;
+    static atomic_int answer;
 
     (void)engine;
-    if (now == UNKNOWN) {
-        now = zerocopy_try(&known) ? YES : NO;
-        if (known)
-            atomic_store_explicit(&answer, now, memory_order_relaxed);
-    }
-    return now == YES;
+    return weir__kernel_can(&answer, zerocopy_try);
 }
