@@ -109,7 +109,7 @@ typedef void (*weir__complete_fn)(struct weir__op *op, const struct weir__comple
 #define WEIR__SEND_PARTS_MAX 64
 
 /* Room for what an engine keeps with an operation or a socket; each asserts that it fits. */
-#define WEIR__OP_PRIVATE_BYTES     160
+#define WEIR__OP_PRIVATE_BYTES     112
 #define WEIR__SOCKET_PRIVATE_BYTES 64
 
 /* How it went with the memory of a SEND that brought a pin. */
