@@ -30,8 +30,8 @@ E2E_DELAY = ("delivery_test",)
 SANITIZED_KERNEL = "new"
 # What differs between TLS libraries and kernels is the business of tls_stream_test and the matrix.
 ONE_LIBRARY = {"WEIR_TLS_VENDORS": "openssl"}
-# What differs between engines is the business of unit tests on both kernels, and of the e2e tests on the newest.
-ONE_ENGINE = {"WEIR_ENGINES": "io_uring"}
+# What differs between engines is the business of unit tests; of the e2e tests on the newest kernel, too.
+ENGINES = {KERNELS[0]: {"WEIR_ENGINES": "io_uring"}, KERNELS[-1]: {"WEIR_ENGINES": "io_uring,epoll"}}
 STEP_SECONDS_MAX = 240.0
 BOOT_SECONDS_MAX = 420.0
 
@@ -82,8 +82,7 @@ def boots(every: Build, sanitized: Build | None, only: str = "") -> list[Boot]:
     """The machines to start. The longest comes first: they run side by side."""
     found = []
     for kernel in reversed(KERNELS):
-        fewer = ONE_LIBRARY if kernel != KERNELS[0] else {**ONE_LIBRARY, **ONE_ENGINE}
-        one = every._replace(environment={**every.environment, **fewer})
+        one = every._replace(environment={**every.environment, **ONE_LIBRARY, **ENGINES[kernel]})
         steps = [*_programs(every, vm=("*_test",), unit=UNIT), *_scripts(every, "vm", ("*_guest_test",)),
                  *_scripts(one, "e2e", E2E)]
         if kernel != KERNELS[0]:
