@@ -215,24 +215,25 @@ int64_t weir__socket_receive(struct weir__engine *engine, struct weir__socket *s
 {
     _Alignas(struct cmsghdr) char control[WEIR__RECEIVE_CONTROL_BYTES];
     struct iovec part = {.iov_base = data, .iov_len = size};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control,
+                             .msg_controllen = sizeof(control)};
+    bool with_control = socket->stamps || socket->tls_rx;
     ssize_t length;
 
     completion->at_ns = 0;
     completion->record_type = 0;
-    if (socket->stamps || socket->tls_rx) {
-        message.msg_control = control;
-        message.msg_controllen = sizeof(control);
-    }
     do
-        length = recvmsg(socket->handle, &message, MSG_DONTWAIT);
+        length = with_control ? recvmsg(socket->handle, &message, MSG_DONTWAIT)
+                              : recv(socket->handle, data, size, MSG_DONTWAIT);
     while (length < 0 && errno == EINTR);
     if (length < 0 && errno == EAGAIN)
         return WEIR__WOULD_BLOCK;
     if (length < 0)
         return socket->tls_rx ? weir__ktls_receive_failed(socket, errno)
                               : weir__error_from_errno(errno);
-    if (message.msg_control)
+    if (with_control)
         received_control(engine, &message, completion);
     return length > 0 || completion->record_type == 0 ? length : WEIR__RECEIVE_MALFORMED;
 }
@@ -275,6 +276,25 @@ int weir__send_prepare(struct weir__socket *socket, unsigned flags, uint8_t reco
     return MSG_NOSIGNAL | ((flags & WEIR__SEND_MORE) && !record_type ? MSG_MORE : 0);
 }
 
+/* Up to here a second copy costs less than the kernel's look at a message of several parts. */
+#define TOGETHER_BYTES_MAX 2048
+
+/* A head and a small body as one part. */
+static bool gather(const struct iovec *parts, unsigned part_count, char *together,
+                   struct iovec *one)
+{
+    size_t length = 0;
+
+    for (unsigned i = 0; i < part_count; i++) {
+        if (parts[i].iov_len > TOGETHER_BYTES_MAX - length)
+            return false;
+        memcpy(together + length, parts[i].iov_base, parts[i].iov_len);
+        length += parts[i].iov_len;
+    }
+    *one = (struct iovec){.iov_base = together, .iov_len = length};
+    return true;
+}
+
 int64_t weir__socket_send(struct weir__socket *socket, const struct iovec *parts,
                           unsigned part_count, unsigned flags, uint8_t record_type)
 {
@@ -282,12 +302,18 @@ int64_t weir__socket_send(struct weir__socket *socket, const struct iovec *parts
     struct msghdr message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = part_count};
     int send_flags = weir__send_prepare(socket, flags, record_type, &message, control);
     bool zerocopy = flags & WEIR__SEND_ZEROCOPY;
+    char together[TOGETHER_BYTES_MAX];
+    struct iovec one;
     ssize_t length;
 
     if (zerocopy)
         send_flags |= MSG_ZEROCOPY;
+    if (part_count > 1 && !message.msg_control && !zerocopy &&
+        gather(parts, part_count, together, &one)) {
+        parts = &one;
+        part_count = 1;
+    }
     do {
-        /* The kernel has less to look at than with a message of one part. */
         if (part_count == 1 && !message.msg_control)
             length =
                 send(socket->handle, parts->iov_base, parts->iov_len, send_flags | MSG_DONTWAIT);
