@@ -22,7 +22,7 @@ help:
 	@echo 'make matrix     each engine, TLS library and version, kernel TLS, memory and file: a table'
 	@echo 'make demo       what write() says, what Weir says, what the client measured, over 320 ms'
 	@echo 'make talk       the four experiments of the talk in README.md again: writes docs/talk.md'
-	@echo 'make bench      compare with nginx, h2o, HAProxy, Traffic Server and the limit: 40 minutes'
+	@echo 'make bench      compare with nginx, h2o, HAProxy, Traffic Server and the limit: 25 minutes'
 	@echo '                (BENCH=--quick: 10; BENCH="1kb idle": parts; BENCH=--help)'
 	@echo 'make bench-tls  only what TLS costs: a byte, a connection, an idle connection'
 	@echo 'make fuzz       run each fuzzer for FUZZ_SECONDS=$(FUZZ_SECONDS)'
