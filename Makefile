@@ -7,6 +7,7 @@ PREFIX ?= /usr/local
 SEEDS ?= 100000
 FUZZ_SECONDS ?= 60
 SOAK_MINUTES ?= 30
+ZEROCOPY ?= auto
 BENCH ?=
 
 .DEFAULT_GOAL := help
@@ -20,6 +21,7 @@ help:
 	@echo 'make test-vm    run only the tests in the virtual machine, on other kernels'
 	@echo 'make testssl    what testssl.sh finds in the default configuration, with each TLS library'
 	@echo 'make matrix     each engine, TLS library and version, kernel TLS, memory and file: a table'
+	@echo '                (ZEROCOPY=on: with zero copy, whatever the link)'
 	@echo 'make demo       what write() says, what Weir says, what the client measured, over 320 ms'
 	@echo 'make talk       the four experiments of the talk in README.md again: writes docs/talk.md'
 	@echo 'make bench      compare with nginx, h2o, HAProxy, Traffic Server and the limit: 25 minutes'
@@ -59,7 +61,7 @@ matrix: build
 	@packaging/bootstrap test
 	@packaging/bootstrap vm || echo 'Going on without the virtual machine.'
 	@cmake --build --preset release --target matrix_peer
-	@exec python3 tests/matrix/matrix.py
+	@exec python3 tests/matrix/matrix.py --zerocopy '$(ZEROCOPY)'
 
 demo: build
 	@packaging/bootstrap demo

@@ -10,4 +10,4 @@ from cells import test_tour  # noqa: E402
 from lab import root_borrow  # noqa: E402
 
 root_borrow()
-sys.exit(test_tour(netem=False))
+sys.exit(test_tour(netem=False, zerocopy=("auto", "on")))

@@ -48,6 +48,9 @@ PATIENCE_SECONDS = 60.0 if os.environ.get("WEIR_SLOW") else 20.0
 # A host's processors are shared: who is put aside for a while measures nonsense. Bytes are never
 # given a second try, and neither is anything where time is virtual.
 TRIES = 5
+# The server's, for what lies in memory. Over a link with a long ping `auto` copies: it would hold memory for as long.
+ZEROCOPY = "WEIR_ZEROCOPY"
+ZEROCOPY_MODES = ("auto", "on", "off")
 TCP_ULP = 31
 EXIT_SKIP = 77
 
@@ -145,7 +148,8 @@ class Peer:
         self.lacking: dict[str, str] = {}
         self._said: dict[str, queue.Queue[dict[str, Any]]] = {}
         self._lock = threading.Lock()
-        command = [str(peer_program()), engine, f"{lab.SERVER}:0", str(pattern), str(scratch)]
+        command = [str(peer_program()), engine, f"{lab.SERVER}:0", str(pattern), str(scratch),
+                   os.environ.get(ZEROCOPY, ZEROCOPY_MODES[0])]
         self._process = lab.server_exec(command, stdout=subprocess.PIPE, text=True)
         try:
             self._read_ports(engine)
@@ -188,16 +192,16 @@ class Peer:
             raise Mismatch(f"the server said nothing more, and {state}") from None
 
     def writes(self, client: str) -> list[dict[str, Any]]:
-        """What became of each write of one response."""
-        found = []
-        while not found or not found[-1]["last"]:
+        """What became of each write of one response: of one that the kernel kept longer than the next, later."""
+        found: list[dict[str, Any]] = []
+        while not any(said["last"] and said["number"] == len(found) for said in found):
             said = self.next(client)
             if "closed" in said:
                 raise Mismatch(f"the server's end closed: {said['why']} {said['failure']}".strip())
             if said["error"]:
                 raise Mismatch(f"a write failed: {said['error']}")
             found.append(said)
-        return found
+        return sorted(found, key=lambda said: said["number"])
 
     def closed(self, client: str) -> None:
         said = self.next(client)
@@ -281,6 +285,16 @@ def check_times(exchange: Exchange, writes: list[dict[str, Any]], outcome: Outco
         raise Mistimed(late)
 
 
+def check_ways(cell: Cell, writes: list[dict[str, Any]]) -> None:
+    """With zero copy on, what lies in memory was sent so, or would have been had the kernel not copied."""
+    ways = {way for write in writes for way in write["ways"]}
+    mode = os.environ.get(ZEROCOPY)
+    pinned = bool(ways & {"zerocopy", "copied"})
+    in_memory = cell.kernel == "off" and (cell.source == "memory" or cell.vendor is not None)
+    if (mode == "on" and pinned != in_memory) or (mode == "off" and pinned) or not ways:
+        raise Mismatch(f"zero copy {mode}, but sent by {sorted(ways)}")
+
+
 def cell_try(lab: Lab | NetemLab, peer: Peer, cell: Cell, data: Bytes, outcome: Outcome) -> None:
     """Uploads, downloads, and raises Mismatch or Mistimed."""
     before = tls_counts(lab)
@@ -299,6 +313,7 @@ def cell_try(lab: Lab | NetemLab, peer: Peer, cell: Cell, data: Bytes, outcome: 
         check_protection(cell, client, writes[-1])
     if [write["end"] for write in get_writes][-1] != len(data.download):
         raise Mismatch("the server tells of other bytes than it was asked for")
+    check_ways(cell, get_writes)
     check_times(put, put_writes, outcome)
     check_times(get, get_writes, outcome)
 
@@ -404,20 +419,21 @@ def outcome_words(outcome: Outcome) -> str:
 
 def report_lines(cell: Cell, outcome: Outcome) -> None:
     """For tests/run."""
+    name = f"{cell}, zero copy {os.environ.get(ZEROCOPY, ZEROCOPY_MODES[0])}"
     if outcome.status == "ok":
-        print(f"PASS: {cell}: {outcome_words(outcome)}", flush=True)
+        print(f"PASS: {name}: {outcome_words(outcome)}", flush=True)
     elif outcome.status == "lacking":
-        print(f"SKIP: {cell}: {outcome.why}", flush=True)
+        print(f"SKIP: {name}: {outcome.why}", flush=True)
     else:
-        print(f"FAIL: {cell}: {outcome.why}", flush=True)
+        print(f"FAIL: {name}: {outcome.why}", flush=True)
 
 
 def report_json(cell: Cell, outcome: Outcome) -> None:
     print(json.dumps({**dataclasses.asdict(cell), **dataclasses.asdict(outcome)}), flush=True)
 
 
-def test_tour(netem: bool) -> int:
-    """What `make test` runs of the matrix. Returns the exit status."""
+def test_tour(netem: bool, zerocopy: Sequence[str]) -> int:
+    """What `make test` runs of the matrix, in each of these modes of zero copy. Returns the exit status."""
     kernels = KERNELS if netem else ("off",)
     failed = False
 
@@ -429,7 +445,9 @@ def test_tour(netem: bool) -> int:
         report_lines(cell, outcome)
 
     try:
-        cells_run(tour(kernels), netem, report)
+        for mode in zerocopy:
+            os.environ[ZEROCOPY] = mode
+            cells_run(tour(kernels), netem, report)
     except LabUnavailable as why:
         print(f"SKIP: the matrix: {why}")
         return EXIT_SKIP
@@ -447,7 +465,7 @@ def main() -> int:
     if not options.netem:
         root_borrow()
     if options.tour:
-        return test_tour(options.netem)
+        return test_tour(options.netem, ZEROCOPY_MODES[:1])
     words = options.only.split()
     cells = [cell for cell in every_cell() if all(word in str(cell).split() for word in words)]
     try:

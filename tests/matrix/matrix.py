@@ -31,7 +31,7 @@ sys.path.insert(0, str(HERE.parent / "vm"))
 import vm  # noqa: E402
 from cells import (  # noqa: E402
     DOWNLOAD_BYTES, ENGINES, KERNELS, PING_SECONDS, SOURCES, TOLERANCE_SECONDS, TOLERANCE_SHARE,
-    UPLOAD_BYTES, VENDORS, VERSIONS, Cell, Outcome, cells_run, every_cell, peer_program)
+    UPLOAD_BYTES, VENDORS, VERSIONS, ZEROCOPY, ZEROCOPY_MODES, Cell, Outcome, cells_run, every_cell, peer_program)
 from lab import LabUnavailable, root_borrow  # noqa: E402
 
 HOST = "host"
@@ -79,7 +79,7 @@ def machine_run(kernel: str, cells: Sequence[Cell], only: str) -> Place:
     title = f"The virtual machine, Linux {kernel}, over netem"
     environment = {"HOME": "/root", "LANG": "C.UTF-8", "TMPDIR": vm.TEMPORARY_IN_GUEST,
                    "WEIR_LAB_BUILD": f"{vm.TEMPORARY_IN_GUEST}/lab",
-                   "WEIR_BUILD": str(peer_program().parents[2])}
+                   "WEIR_BUILD": str(peer_program().parents[2]), ZEROCOPY: os.environ[ZEROCOPY]}
     command = [os.path.realpath(sys.executable), str(HERE / "cells.py"), "--json", "--netem",
                "--only", only]
     step = vm.Step("matrix", command, environment, MACHINE_SECONDS_MAX)
@@ -187,8 +187,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--places", default=",".join(PLACES), help="a list with commas of: %(default)s")
+    parser.add_argument("--zerocopy", choices=ZEROCOPY_MODES, default=ZEROCOPY_MODES[0])
     parser.add_argument("--only", default="", metavar="WORDS", help="cells that have all these words")
     options = parser.parse_args()
+    os.environ[ZEROCOPY] = options.zerocopy
     places = options.places.split(",")
     if not set(places) <= set(PLACES):
         parser.error(f"places are {', '.join(PLACES)}")

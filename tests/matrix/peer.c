@@ -68,10 +68,12 @@ struct connection {
 
 struct answer {
     unsigned request;
+    unsigned number; /* of the write in the response, from 1 on */
     uint64_t end; /* the offset in the response behind this write's last byte */
     bool last;
     uint64_t arrived_ns, accepted_ns, released_ns, sent_ns;
     unsigned told; /* stages */
+    unsigned ways; /* enum weir_send_way */
     struct weir_write_event end_event;
     char text[REQUEST_BYTES_MAX];
 };
@@ -103,17 +105,31 @@ static void print_protection(const struct weir_stream *stream)
            info.kernel_rx ? "true" : "false");
 }
 
+static void print_ways(unsigned ways)
+{
+    const char *comma = "";
+
+    printf("\"ways\":[");
+    for (unsigned way = WEIR_SEND_COPY; way <= WEIR_SEND_KERNEL_TLS; way <<= 1) {
+        if (!(ways & way))
+            continue;
+        printf("%s\"%s\"", comma, weir_send_way_name((enum weir_send_way)way));
+        comma = ",";
+    }
+    printf("],");
+}
+
 /* `event`: of DELIVERED, or FAILED in place of it. */
 static void print_answer(struct weir_stream *stream, const struct answer *answer,
                          const struct weir_write_event *event)
 {
     const struct connection *connection = weir_stream_context(stream);
 
-    printf("{\"client\":\"%s\",\"request\":%u,\"end\":%" PRIu64 ",\"last\":%s,\"arrived_ns\":%" PRIu64
+    printf("{\"client\":\"%s\",\"request\":%u,\"number\":%u,\"end\":%" PRIu64 ",\"last\":%s,\"arrived_ns\":%" PRIu64
            ",\"accepted_ns\":%" PRIu64 ",\"released_ns\":%" PRIu64 ",\"sent_ns\":%" PRIu64
            ",\"delivered_ns\":%" PRIu64 ",\"source\":\"%s\",\"bytes\":%" PRIu64 ",\"wire_bytes\":%" PRIu64
            ",\"error\":",
-           connection->client, answer->request, answer->end, answer->last ? "true" : "false",
+           connection->client, answer->request, answer->number, answer->end, answer->last ? "true" : "false",
            answer->arrived_ns, answer->accepted_ns, answer->released_ns, answer->sent_ns,
            event->stage == WEIR_STAGE_DELIVERED ? event->at_ns : 0,
            weir_delivery_source_name(event->source), event->bytes, event->wire_bytes);
@@ -122,6 +138,7 @@ static void print_answer(struct weir_stream *stream, const struct answer *answer
     else
         printf("null");
     putchar(',');
+    print_ways(answer->ways);
     print_protection(stream);
     printf("}\n");
 }
@@ -138,6 +155,7 @@ static void on_stage(struct weir_stream *stream, void *context, const struct wei
         break;
     case WEIR_STAGE_RELEASED:
         answer->released_ns = event->at_ns;
+        answer->ways = event->ways;
         break;
     case WEIR_STAGE_SENT:
         answer->sent_ns = event->at_ns;
@@ -155,13 +173,14 @@ static void on_stage(struct weir_stream *stream, void *context, const struct wei
     free(answer);
 }
 
-static struct answer *answer_new(const struct connection *connection, uint64_t end, bool last)
+static struct answer *answer_new(const struct connection *connection, unsigned number, uint64_t end, bool last)
 {
     struct answer *answer = calloc(1, sizeof(*answer));
 
     if (answer) {
         answer->request = connection->requests;
         answer->arrived_ns = connection->arrived_ns;
+        answer->number = number;
         answer->end = end;
         answer->last = last;
     }
@@ -183,7 +202,7 @@ static int answer_queue(struct weir_stream *stream, struct answer *answer, struc
 
 static int answer_put(struct weir_stream *stream, const struct connection *connection)
 {
-    struct answer *answer = answer_new(connection, 0, true);
+    struct answer *answer = answer_new(connection, 1, 0, true);
 
     if (!answer)
         return WEIR_ENOMEM;
@@ -207,7 +226,9 @@ static int answer_get(struct weir_stream *stream, const struct connection *conne
 
         if (from_file)
             write = (struct weir_write){.file = peer.file, .file_offset = start, .file_length = length};
-        error = answer_queue(stream, answer_new(connection, start + length, start + length == bytes), &write);
+        struct answer *answer = answer_new(connection, (unsigned)(start / PIECE_BYTES) + 1, start + length,
+                                           start + length == bytes);
+        error = answer_queue(stream, answer, &write);
     }
     return error;
 }
@@ -436,13 +457,20 @@ static enum weir_engine_kind engine_named(const char *name)
     return strcmp(name, "epoll") == 0 ? WEIR_ENGINE_EPOLL : WEIR_ENGINE_POLL;
 }
 
+static enum weir_zerocopy zerocopy_named(const char *name)
+{
+    if (strcmp(name, "on") == 0)
+        return WEIR_ZEROCOPY_ON;
+    return strcmp(name, "off") == 0 ? WEIR_ZEROCOPY_OFF : WEIR_ZEROCOPY_AUTO;
+}
+
 int main(int argc, char **argv)
 {
     struct weir_address address;
     struct weir_loop_options options;
 
-    if (argc != 5 || weir_address_parse(&address, argv[2]) != 0) {
-        fprintf(stderr, "usage: peer io_uring|epoll|poll ADDR:0 PATTERN SCRATCH\n");
+    if (argc != 6 || weir_address_parse(&address, argv[2]) != 0) {
+        fprintf(stderr, "usage: peer io_uring|epoll|poll ADDR:0 PATTERN SCRATCH off|on|auto\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -457,6 +485,7 @@ int main(int argc, char **argv)
     }
     weir_loop_options_init(&options);
     options.engine = engine_named(argv[1]);
+    options.zerocopy = zerocopy_named(argv[5]);
     int error = weir_loop_new(&peer.loop, &options);
     if (!error)
         error = ports_open(&address);

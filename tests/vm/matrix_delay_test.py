@@ -8,4 +8,4 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "matrix"))
 from cells import test_tour  # noqa: E402
 
-sys.exit(test_tour(netem=True))
+sys.exit(test_tour(netem=True, zerocopy=("on",)))
