@@ -159,7 +159,8 @@ WEIR_API const char *weir_tls_context_vendor(const struct weir_tls_context *cont
  * not get that far ends with on_close and WEIR_ETLS, WEIR_ETIMEDOUT or what else befell it.
  *
  * What TLS adds to a stream: `on_end` is the peer's close_notify. A connection that ends without it is
- * no end: nothing more can be read, what is queued is still sent, and on_close has WEIR_ECUTOFF.
+ * no end: nothing more can be read, what is queued is still sent, and on_close has WEIR_ECUTOFF, or why that
+ * could not be sent.
  * weir_stream_shutdown and weir_stream_close send a close_notify before the FIN.
  *
  * Returns 0, WEIR_EINVAL (the context is a client's, or the stream has a transport already) or WEIR_ENOMEM.

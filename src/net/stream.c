@@ -295,13 +295,18 @@ static void cancel_if_in_flight(struct weir_stream *stream, struct weir__op *op)
         stream->engine->ops->cancel(stream->engine, op);
 }
 
+/* What the transport failed for came first. But a cut is the peer's, and what is sent behind it may end otherwise. */
+static bool close_reason_holds(const struct weir_stream *stream, int reason)
+{
+    return stream->close_reason && (reason == 0 || stream->close_reason != WEIR_ECUTOFF);
+}
+
 void weir__stream_end(struct weir_stream *stream, int reason, bool reset)
 {
     if (stream->dying)
         return;
     stream->dying = true;
-    /* What the transport failed for came first. */
-    stream->reason = stream->close_reason ? stream->close_reason : reason;
+    stream->reason = close_reason_holds(stream, reason) ? stream->close_reason : reason;
     stream->reset = reset;
     weir_timer_stop(&stream->deadline_timer);
     cancel_if_in_flight(stream, &stream->receive_op);

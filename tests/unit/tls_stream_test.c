@@ -231,6 +231,25 @@ static void a_cut_lets_writes_end(struct stream_fixture *f)
     fixture_await(f, &f->client.ends, 1);
 }
 
+/* The peer went away in two steps: what fails is told to have been reset. */
+static void a_reset_behind_a_cut_is_a_reset(struct stream_fixture *f)
+{
+    struct send send;
+
+    fixture_connect(f);
+    settle(f);
+    weir_stream_read_stop(f->client.stream);
+    assert_int_equal(fixture_write(&f->server, &send, stream_pattern, sizeof(stream_pattern)), 0);
+    tls_of(&f->client)->close_said = true;
+    weir_stream_shutdown(f->client.stream);
+    fixture_pass(f, 20);
+    assert_true(weir_stream_is_closing(f->server.stream));
+    weir_stream_abort(f->client.stream, 0);
+    fixture_await(f, &f->server.closes, 1);
+    assert_int_equal(send.error, WEIR_ERESET);
+    assert_int_equal(f->server.reason, WEIR_ERESET);
+}
+
 /* The server has opened what came with the handshake's end, and seen the FIN, before its owner reads. */
 static void a_cut_right_behind_the_handshake_loses_nothing(struct stream_fixture *f)
 {
@@ -500,6 +519,7 @@ static const struct stream_test tls_tests[] = {
      .run = what_is_too_much_for_a_round_waits_for_the_next},
     {.name = "a cut is no end", .run = a_cut_is_no_end},
     {.name = "a cut lets writes end", .run = a_cut_lets_writes_end},
+    {.name = "a reset behind a cut is a reset", .run = a_reset_behind_a_cut_is_a_reset},
     {.name = "a cut right behind the handshake loses nothing",
      .run = a_cut_right_behind_the_handshake_loses_nothing},
     {.name = "a cut handshake is told", .run = a_cut_handshake_is_told},
