@@ -117,10 +117,10 @@ def rows_of(running, runs):
 
 def row_of(server, runs):
     row = {"server": server.name, "kind": server.kind}
-    for field in (field.name for field in dataclasses.fields(harness.Run)):
-        values = [getattr(run, field) for run in runs]
+    for field in dataclasses.fields(harness.Run):
+        values = [getattr(run, field.name) for run in runs]
         if None not in values:
-            row[field] = vars(harness.Spread.of(values)) | {"runs": values}
+            row[field.name] = vars(harness.Spread.of(values)) | {"runs": values}
     return row
 
 

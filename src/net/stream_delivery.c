@@ -249,6 +249,12 @@ bool weir__stream_wants_stamp(const struct weir_stream *stream)
     return stream->source == WEIR_DELIVERY_TX_ACK && stream->quick_answers < QUICK_ANSWERS_MIN;
 }
 
+/* Whether what has no stamp to come is the quick peer's, whose answer tells; else only the kernel can. */
+static bool expects_answer(const struct weir_stream *stream)
+{
+    return awaits_answer(stream) && !weir__stream_wants_stamp(stream);
+}
+
 /* The first data since a write was accepted: how long did the peer take? */
 static void note_answer(struct weir_stream *stream, uint64_t arrived_ns)
 {
@@ -304,7 +310,7 @@ static uint64_t check_interval_ms(const struct weir_stream *stream)
     bool stamp_to_come = stream->source == WEIR_DELIVERY_TX_ACK && !awaits_answer(stream) &&
                          stream->ledger.first == stream->ledger.last;
 
-    if (awaits_answer(stream) && !weir__stream_wants_stamp(stream))
+    if (expects_answer(stream))
         return ANSWER_CHECK_MS;
     return weir__ledger_check_delay_ms(stamp_to_come, stream->rtt_us, stream->checks);
 }
@@ -347,7 +353,7 @@ static void on_check(struct weir_timer *timer)
         stream->checks++;
         if (awaits_answer(stream) && first_age_ms(stream) >= QUICK_ANSWER_MS)
             stream->quick_answers = 0;
-        if (awaits_answer(stream) && !weir__stream_wants_stamp(stream))
+        if (expects_answer(stream))
             count_unacked(stream);
         else
             weir__stream_count(stream);

@@ -97,6 +97,10 @@ def every_cell() -> list[Cell]:
             for engine in ENGINES for protection in protections for source in SOURCES]
 
 
+def zerocopy_mode() -> str:
+    return os.environ.get(ZEROCOPY, ZEROCOPY_MODES[0])
+
+
 def tour(kernels: Sequence[str]) -> list[Cell]:
     """Each engine with each vendor, and each vendor with each version and kind of kernel TLS."""
     found = []
@@ -149,7 +153,7 @@ class Peer:
         self._said: dict[str, queue.Queue[dict[str, Any]]] = {}
         self._lock = threading.Lock()
         command = [str(peer_program()), engine, f"{lab.SERVER}:0", str(pattern), str(scratch),
-                   os.environ.get(ZEROCOPY, ZEROCOPY_MODES[0])]
+                   zerocopy_mode()]
         self._process = lab.server_exec(command, stdout=subprocess.PIPE, text=True)
         try:
             self._read_ports(engine)
@@ -288,7 +292,7 @@ def check_times(exchange: Exchange, writes: list[dict[str, Any]], outcome: Outco
 def check_ways(cell: Cell, writes: list[dict[str, Any]]) -> None:
     """With zero copy on, what lies in memory was sent so, or would have been had the kernel not copied."""
     ways = {way for write in writes for way in write["ways"]}
-    mode = os.environ.get(ZEROCOPY)
+    mode = zerocopy_mode()
     pinned = bool(ways & {"zerocopy", "copied"})
     in_memory = cell.kernel == "off" and (cell.source == "memory" or cell.vendor is not None)
     if (mode == "on" and pinned != in_memory) or (mode == "off" and pinned) or not ways:
@@ -419,7 +423,7 @@ def outcome_words(outcome: Outcome) -> str:
 
 def report_lines(cell: Cell, outcome: Outcome) -> None:
     """For tests/run."""
-    name = f"{cell}, zero copy {os.environ.get(ZEROCOPY, ZEROCOPY_MODES[0])}"
+    name = f"{cell}, zero copy {zerocopy_mode()}"
     if outcome.status == "ok":
         print(f"PASS: {name}: {outcome_words(outcome)}", flush=True)
     elif outcome.status == "lacking":
@@ -465,7 +469,7 @@ def main() -> int:
     if not options.netem:
         root_borrow()
     if options.tour:
-        return test_tour(options.netem, ZEROCOPY_MODES[:1])
+        return test_tour(options.netem, [zerocopy_mode()])
     words = options.only.split()
     cells = [cell for cell in every_cell() if all(word in str(cell).split() for word in words)]
     try:
