@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Whether the io_uring engine opens: where it is forbidden, or descriptors or memory are out, it says so and leaks nothing. */
+/* Whether the io_uring engine opens: where it is forbidden, or descriptors or memory are out, it says so and leaks
+ * nothing. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
