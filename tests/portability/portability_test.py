@@ -118,14 +118,14 @@ def build_program(work, source, libraries):
     return program
 
 
-def conformance(work, libraries):
-    program = build_program(work, "tests/unit/engine_test.c", libraries)
+def conformance(work, name, libraries):
+    program = build_program(work, f"tests/unit/{name}.c", libraries)
     done = subprocess.run([program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           errors="replace", timeout=100, check=False)
-    for name in re.findall(r"^\[       OK \] (.+)$", done.stdout, re.M):
-        print(f"PASS: engine_test {name}")
+    for case in re.findall(r"^\[       OK \] (.+)$", done.stdout, re.M):
+        print(f"PASS: {name} {case}")
     for reason in re.findall(r"^SKIP: (.+)$", done.stdout, re.M):
-        print(f"SKIP: engine_test {reason}")
+        print(f"SKIP: {name} {reason}")
     if done.returncode != 0:
         raise AssertionError(f"exit status {done.returncode}\n{done.stdout}")
 
@@ -143,7 +143,8 @@ def main():
                 support = [archive(work, "libsupport.a", expand(["tests/support/*.c"]), LOOSE)]
             check("a program runs on it", lambda: run(
                 build_program(work, "tests/install/consumer.c", [library]), timeout=30))
-            check("the engine passes its conformance test", conformance, work, [*support, library])
+            for name in ("engine_connect_test", "engine_test"):
+                check(f"the engine passes {name}", conformance, work, name, [*support, library])
     finally:
         shutil.rmtree(work)
     return 1 if failures else 0

@@ -409,6 +409,14 @@ void pair_close(struct pair *pair)
     socket_close_if_open(pair->f, &pair->listener);
 }
 
+int descriptor_next(void)
+{
+    int next = dup(STDERR_FILENO);
+    assert_true(next >= 0);
+    close(next);
+    return next;
+}
+
 void pattern_fill(uint8_t *bytes, size_t length, size_t offset)
 {
     for (size_t i = 0; i < length; i++)

@@ -137,6 +137,9 @@ void pair_open(struct pair *pair, struct engine_fixture *f, bool delivery);
 void pair_close(struct pair *pair);
 void socket_close_if_open(struct engine_fixture *f, struct weir__socket *socket);
 
+/* The lowest free descriptor: with the limit there, none can be made. */
+int descriptor_next(void);
+
 /* Bytes of which none is easily mistaken for another. */
 void pattern_fill(uint8_t *bytes, size_t length, size_t offset);
 /* A temporary file with the pattern in it; unlinked. */
